@@ -52,24 +52,29 @@ func substitute(s string, lookup func(string) (string, bool)) (string, error) {
 	return out, missing
 }
 
-// typedScalar reads text as a YAML number or boolean; nil if it is neither.
+// typedScalar reads text as a YAML number or boolean that is written as it would be printed (so 007 and 1.50 stay text where
+// text is wanted); nil if it is neither.
 func typedScalar(text string, at *ast.StringNode) ast.ScalarNode {
 	f, err := parser.ParseBytes([]byte(text), 0)
 	if err != nil || len(f.Docs) != 1 {
 		return nil
 	}
-	switch v := f.Docs[0].Body.(type) {
+	var v ast.ScalarNode
+	switch n := f.Docs[0].Body.(type) {
 	case *ast.IntegerNode:
-		v.Token.Position = at.Token.Position
-		return v
+		v = n
 	case *ast.FloatNode:
-		v.Token.Position = at.Token.Position
-		return v
+		v = n
 	case *ast.BoolNode:
-		v.Token.Position = at.Token.Position
-		return v
+		v = n
+	default:
+		return nil
 	}
-	return nil
+	if fmt.Sprint(v.GetValue()) != text {
+		return nil
+	}
+	v.GetToken().Position = at.Token.Position
+	return v
 }
 
 // walkValues visits every string value below n; a non-nil result takes the value's place.
