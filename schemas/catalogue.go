@@ -1,8 +1,6 @@
 package schemas
 
 import (
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 )
@@ -10,14 +8,6 @@ import (
 // Catalogue is a set of schemas by full name. It does not change once built, so it is safe for concurrent use.
 type Catalogue struct {
 	byName map[string]*Schema
-}
-
-// LoadDir reads every .avsc file below dir. See LoadFS.
-func LoadDir(dir string) (*Catalogue, error) { return LoadFS(os.DirFS(dir)) }
-
-// LoadFS reads every .avsc file of fsys.
-func LoadFS(fsys fs.FS) (*Catalogue, error) {
-	return nil, &Error{Reason: "not there yet"}
 }
 
 // NewCatalogue makes a catalogue of schemas that were parsed before. The same schema may be given twice; two different

@@ -1,5 +1,12 @@
 package schemas
 
+import (
+	"fmt"
+	"strings"
+
+	"github.com/twmb/avro"
+)
+
 // Custom properties of a record that Millrace reads.
 const (
 	// TopicProperty names the Kafka topic that events of this type go to.
@@ -25,7 +32,66 @@ type Schema struct {
 }
 
 // Parse reads one self-contained record schema, such as a registry or the table outbox.schema returns. The text may be
-// hostile: it is limited in size (1 MiB) and depth (64), and what is wrong with it is an *Error.
+// hostile: its size (1 MiB) and depth are limited, and whatever is wrong with it is an *Error. Records may contain
+// themselves here; in a catalogue they may not.
 func Parse(text string) (*Schema, error) {
-	return nil, &Error{Reason: "not there yet"}
+	src := &source{text: []byte(text)}
+	root, err := src.parse()
+	if err != nil {
+		return nil, err
+	}
+	defs := definitions{}
+	if err := defs.collect(src, root, ""); err != nil {
+		return nil, err
+	}
+	return build(src, root, defs, false)
+}
+
+// build makes the schema of the record that root defines, with the help of all definitions.
+func build(src *source, root *node, defs definitions, strict bool) (*Schema, error) {
+	if kind := root.member("type"); kind != "record" {
+		return nil, src.at(root, "", "", "the schema of an event must be a record")
+	}
+	def, err := describe(src, root, "")
+	if err != nil {
+		return nil, err
+	}
+	nz := &normaliser{defs: defs, strict: strict, done: map[string]bool{}, root: def.name}
+	form, err := nz.schema(root, scope{src: src})
+	if err != nil {
+		return nil, err
+	}
+	s := &Schema{Name: def.name, File: src.file}
+	if err := nz.properties(s, def, form.(object)); err != nil {
+		return nil, err
+	}
+	text := render(form, true)
+	if len(text) > maxTextBytes {
+		return nil, src.at(nil, def.name, "", "with all its types larger than the limit of %d bytes", maxTextBytes)
+	}
+	s.Text = string(text)
+	s.Fingerprint = fingerprintOf(render(form, false))
+	return s, validate(s)
+}
+
+// validate leaves the rest of Avro's rules - defaults, symbols, sizes, unions - to the Avro library.
+func validate(s *Schema) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &Error{File: s.File, Name: s.Name, Reason: fmt.Sprintf("the Avro library gave up on it: %v", r)}
+		}
+	}()
+	if _, err := avro.Parse(s.Text); err != nil {
+		reason := strings.TrimPrefix(err.Error(), "avro: ")
+		return &Error{File: s.File, Name: s.Name, Reason: excerptLong(reason)}
+	}
+	return nil
+}
+
+func excerptLong(s string) string {
+	const limit = 400
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
 }
