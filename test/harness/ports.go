@@ -1,0 +1,37 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+)
+
+// Ports are taken below the range from which kernels give ports to outgoing
+// connections (32768 and up on Linux): a server that is stopped and started
+// again must find its port still free.
+const (
+	firstPort = 18000
+	lastPort  = 32000
+)
+
+// FreePort returns a port of 127.0.0.1 on which nothing listens now. Two
+// callers are unlikely, not certain, to get different ones: whoever cannot bind asks again.
+func FreePort() (int, error) {
+	for range 200 {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		l, err := net.Listen("tcp", loopback(port))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			return 0, fmt.Errorf("release port %d: %w", port, err)
+		}
+		return port, nil
+	}
+	return 0, errors.New("no free port on 127.0.0.1 after 200 tries")
+}
+
+// Promise 5: every server listens on 127.0.0.1 alone.
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
