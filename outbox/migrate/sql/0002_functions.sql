@@ -85,7 +85,7 @@ begin
         key_type := jsonb_typeof(emit.body -> s.key_field);
         if key_type = 'number' then
             event_key := trim_scale((emit.body ->> s.key_field)::numeric)::text;
-        elsif key_type in ('string', 'boolean') then
+        elsif key_type = 'string' then
             event_key := emit.body ->> s.key_field;
         end if;
     end if;
@@ -135,3 +135,16 @@ end
 $millrace$;
 
 comment on function {{schema}}.emit(text, text, jsonb, jsonb) is 'Writes an event in the caller''s transaction; returns its event id.';
+
+-- lock_key makes writers of one key take turns until their transactions end, where there is no row that they lock
+-- anyway. Call it before reading what the event depends on. Package outbox takes the same lock, by LockKey.
+create function {{schema}}.lock_key(topic text, key text) returns void
+    language sql
+    volatile
+    security invoker
+    set search_path = pg_catalog, pg_temp
+as $millrace$
+    select pg_advisory_xact_lock(hashtextextended(key, hashtextextended(topic, 0)))
+$millrace$;
+
+comment on function {{schema}}.lock_key(text, text) is 'Makes writers of one key take turns until the end of the transaction.';
