@@ -101,7 +101,10 @@ func startKafka(o KafkaOptions) (*KafkaProcess, error) {
 	if err := s.configure(o.Settings); err != nil {
 		return nil, err
 	}
-	return s, s.start()
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // configure writes server.properties and formats the storage.

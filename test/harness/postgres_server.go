@@ -51,7 +51,6 @@ var testSettings = map[string]string{
 	"wal_recycle":                    "on",
 	"max_parallel_workers":           "2",
 	"log_min_error_statement":        "panic",
-	"log_min_messages":               "warning",
 	"superuser_reserved_connections": "5",
 }
 
@@ -101,7 +100,10 @@ func startPostgres(o PostgresOptions) (*PostgresProcess, error) {
 		return nil, err
 	}
 	s.DSN = "postgres://postgres@" + loopback(s.Port) + "/postgres?sslmode=disable"
-	return s, s.start()
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *PostgresProcess) initdb(dir string) error {
@@ -147,7 +149,9 @@ func (s *PostgresProcess) ping() error {
 	return conn.Close(ctx)
 }
 
-func (s *PostgresProcess) stop() { s.process.end(syscall.SIGINT) }
+// stop ends a server whose data nobody needs. The postmaster itself kills what
+// does not follow it within 5 s, such as a process that a test has frozen.
+func (s *PostgresProcess) stop() { s.process.end(syscall.SIGQUIT) }
 
 // Database makes an empty database for this test.
 func (s *PostgresProcess) Database(t testing.TB) *PostgresDB {
@@ -157,6 +161,12 @@ func (s *PostgresProcess) Database(t testing.TB) *PostgresDB {
 
 // Output returns what the server has logged since it was last started.
 func (s *PostgresProcess) Output() string { return s.process.Output() }
+
+// WaitLine waits for a line of the log, from the server's last start on.
+func (s *PostgresProcess) WaitLine(t testing.TB, text string, timeout time.Duration) string {
+	t.Helper()
+	return s.process.WaitLine(t, text, timeout)
+}
 
 // PID returns the postmaster's process id.
 func (s *PostgresProcess) PID() int { return s.process.PID() }

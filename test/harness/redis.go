@@ -101,7 +101,10 @@ func startRedis() (*RedisProcess, error) {
 		return nil, err
 	}
 	s.URL = s.address() + "/0"
-	return s, s.start()
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *RedisProcess) address() string { return "redis://" + loopback(s.Port) }

@@ -79,7 +79,10 @@ func startRegistry() (*RegistryProcess, error) {
 		return nil, err
 	}
 	s.URL = "http://" + loopback(s.Port) + registryPath
-	return s, s.start()
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // registryFolder returns the unpacked archive.
