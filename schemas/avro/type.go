@@ -25,6 +25,20 @@ const (
 	Null                      // always nil
 )
 
+var kindNames = [...]string{
+	Bool: "bool", Int: "int", Long: "long", Float: "float", Double: "double", String: "string", Bytes: "bytes",
+	Enum: "enum", UUID: "uuid", Date: "date", TimeOfDay: "time of day", Timestamp: "timestamp", Decimal: "decimal",
+	Array: "array", Map: "map", Record: "record", Union: "union", Null: "null",
+}
+
+// String names the kind.
+func (k Kind) String() string {
+	if k < Bool || k > Null {
+		return "no kind"
+	}
+	return kindNames[k]
+}
+
 // Type describes the values of a field.
 type Type struct {
 	Kind Kind
