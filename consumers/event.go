@@ -1,6 +1,10 @@
 package consumers
 
-import "time"
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+)
 
 // TopicPartition names one partition of one topic: the unit of ownership, of order and of position.
 type TopicPartition struct {
@@ -45,4 +49,13 @@ type Batch struct {
 	// Next is the position after the batch.
 	Next   int64
 	Events []Event
+}
+
+// maxKey is the size in bytes of the longest key that names an entity.
+const maxKey = 8 << 10
+
+// HasKey says whether the key can name an entity: text without a null character, not empty, at most 8 KiB. An event without
+// such a key is poison and concerns no other event.
+func (e *Event) HasKey() bool {
+	return e.Key != "" && len(e.Key) <= maxKey && utf8.ValidString(e.Key) && !strings.Contains(e.Key, "\x00")
 }

@@ -13,10 +13,10 @@ import (
 
 func failureChecks() []check {
 	return []check{
-		{"a batch that fails in part changes nothing", checkPartialFailure},
-		{"an unknown entity changes nothing", checkUnknownEntity},
-		{"a cancelled commit is whole or nothing", checkCancelled},
-		{"a crash inside a commit is whole or nothing", checkCrash},
+		one("a batch that fails in part changes nothing", checkPartialFailure),
+		one("an unknown entity changes nothing", checkUnknownEntity),
+		one("a cancelled commit is whole or nothing", checkCancelled),
+		one("a crash inside a commit is whole or nothing", checkCrash),
 	}
 }
 

@@ -11,13 +11,13 @@ import (
 
 func ownerChecks() []check {
 	return []check{
-		{"every claim raises the epoch", checkEpochs},
-		{"a stale owner is fenced", checkStaleOwner},
-		{"a stale owner is fenced after a restart", checkStaleOwnerRestart},
-		{"a stale owner is fenced before anything was committed", checkStaleOwnerFirst},
-		{"quarantine marks survive", checkQuarantine},
-		{"quarantine marks are part of the batch", checkQuarantineAtomic},
-		{"lanes work at the same time", checkLanes},
+		one("every claim raises the epoch", checkEpochs),
+		one("a stale owner is fenced", checkStaleOwner),
+		one("a stale owner is fenced after a restart", checkStaleOwnerRestart),
+		one("a stale owner is fenced before anything was committed", checkStaleOwnerFirst),
+		one("quarantine marks survive", checkQuarantine),
+		one("quarantine marks are part of the batch", checkQuarantineAtomic),
+		one("lanes work at the same time", checkLanes),
 	}
 }
 

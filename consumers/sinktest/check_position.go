@@ -63,15 +63,15 @@ func refused(t testing.TB, s fold.Sink, c fold.Commit, want error) {
 
 func positionChecks() []check {
 	return []check{
-		{"a new store has no position", checkNewStore},
-		{"a commit moves position and states", checkCommit},
-		{"the same batch by the same epoch is refused", checkRedeliverySameEpoch},
-		{"the same batch after a new claim is refused", checkRedeliveryNewClaim},
-		{"a batch that leaves a gap is refused", checkGap},
-		{"a first commit starts anywhere", checkFirstAnywhere},
-		{"a batch without events moves the position", checkEmptyBatch},
-		{"partitions and topics are apart", checkApart},
-		{"events are kept once", checkEvents},
+		one("a new store has no position", checkNewStore),
+		one("a commit moves position and states", checkCommit),
+		one("the same batch by the same epoch is refused", checkRedeliverySameEpoch),
+		one("the same batch after a new claim is refused", checkRedeliveryNewClaim),
+		one("a batch that leaves a gap is refused", checkGap),
+		one("a first commit starts anywhere", checkFirstAnywhere),
+		one("a batch without events moves the position", checkEmptyBatch),
+		one("partitions and topics are apart", checkApart),
+		one("events are kept once", checkEvents),
 	}
 }
 

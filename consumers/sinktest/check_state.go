@@ -12,12 +12,12 @@ import (
 
 func stateChecks() []check {
 	return []check{
-		{"load returns what was stored", checkLoad},
-		{"a deleted state keeps its version", checkDelete},
-		{"a state deleted before it was stored keeps its version", checkDeleteNew},
-		{"keys of any text", checkKeys},
-		{"a batch of many keys", checkManyKeys},
-		{"one batch changes several entities", checkEntities},
+		one("load returns what was stored", checkLoad),
+		one("a deleted state keeps its version", checkDelete),
+		one("a state deleted before it was stored keeps its version", checkDeleteNew),
+		one("keys of any text", checkKeys),
+		one("a batch of many keys", checkManyKeys),
+		one("one batch changes several entities", checkEntities),
 	}
 }
 

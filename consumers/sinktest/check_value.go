@@ -81,11 +81,11 @@ func rat(s string) *big.Rat {
 }
 
 func valueChecks() []check {
-	all := []check{{"null in every column", func(t testing.TB, b Backend) { checkValues(t, b, "text", []any{nil}) }}}
+	all := []check{one("null in every column", func(t testing.TB, b Backend) { checkValues(t, b, "text", []any{nil}) })}
 	for _, c := range wideColumns {
-		all = append(all, check{"values of " + c.Name, func(t testing.TB, b Backend) { checkValues(t, b, c.Name, wideValues[c.Name]) }})
+		all = append(all, one("values of "+c.Name, func(t testing.TB, b Backend) { checkValues(t, b, c.Name, wideValues[c.Name]) }))
 	}
-	return append(all, check{"values are replaced by null and back", checkReplace})
+	return append(all, one("values are replaced by null and back", checkReplace))
 }
 
 // wide is a row that is null but for one column.

@@ -52,27 +52,30 @@ type Crasher interface {
 	CrashAt(t testing.TB, point string)
 }
 
-// check is one part of the suite.
+// check is one part of the suite. It makes as many stores as it needs.
 type check struct {
 	name string
-	run  func(t testing.TB, b Backend)
+	run  func(t testing.TB, newBackend func(t testing.TB) Backend)
 }
 
-// Run checks a backend. newBackend is called for each check and returns a store of its own; it registers its own clean-up.
+// one is a check of one store.
+func one(name string, run func(t testing.TB, b Backend)) check {
+	return check{name, func(t testing.TB, newBackend func(t testing.TB) Backend) { run(t, newBackend(t)) }}
+}
+
+// Run checks a backend. newBackend is called for each store that a check needs; it registers its own clean-up.
 func Run(t *testing.T, newBackend func(t testing.TB) Backend) {
 	t.Helper()
 	for _, c := range checks() {
-		t.Run(c.name, func(t *testing.T) { c.run(t, newBackend(t)) })
+		t.Run(c.name, func(t *testing.T) { c.run(t, newBackend) })
 	}
 }
 
 func checks() []check {
 	var all []check
-	all = append(all, positionChecks()...)
-	all = append(all, ownerChecks()...)
-	all = append(all, stateChecks()...)
-	all = append(all, valueChecks()...)
-	all = append(all, failureChecks()...)
+	for _, part := range [][]check{positionChecks(), ownerChecks(), stateChecks(), valueChecks(), failureChecks(), historyChecks()} {
+		all = append(all, part...)
+	}
 	return all
 }
 

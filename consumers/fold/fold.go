@@ -1,0 +1,235 @@
+package fold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/consumers"
+)
+
+var _ consumers.Processor = (*Fold)(nil)
+
+// DeadLetters takes what cannot be applied; *consumers.DeadLetterProducer is one.
+type DeadLetters interface {
+	// Send returns nil when every letter is durable, in order. Letters may be sent again after an error or a crash.
+	Send(ctx context.Context, letters []consumers.DeadLetter) error
+}
+
+// Config says what is folded, and into what.
+type Config struct {
+	// Name is the sink's name, for logs and metrics. Default "sink".
+	Name string
+	// Sink keeps the states. Required. It stays the caller's to close.
+	Sink Sink
+	// Projections are the entities that the sink follows. Two may follow one topic. A topic without any is handed to
+	// the sink as events only.
+	Projections []Projection
+	// DeadLetters takes poison. Required. If it is an io.Closer, Close closes it.
+	DeadLetters DeadLetters
+	// MaxQuarantined is the number of keys that may be quarantined in the partitions of this process; one more is
+	// systemic. Default 1,000; negative means none may.
+	MaxQuarantined int
+	// MaxQuarantinedShare is the share of a batch's keys that it may add to the quarantine; more is systemic. It is looked at
+	// in batches of 100 keys or more. Default 0.25; 1 and above switches it off.
+	MaxQuarantinedShare float64
+	// Logger gets a warning for each key that is quarantined. Default: nothing is logged.
+	Logger *slog.Logger
+	// Registerer takes the metrics. Default: they are kept nowhere.
+	Registerer prometheus.Registerer
+}
+
+// WithDefaults returns a copy with every unset field filled in.
+func (c Config) WithDefaults() Config {
+	if c.Name == "" {
+		c.Name = "sink"
+	}
+	if c.MaxQuarantined == 0 {
+		c.MaxQuarantined = 1000
+	}
+	if c.MaxQuarantinedShare == 0 {
+		c.MaxQuarantinedShare = 0.25
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Sink == nil:
+		return errors.New("fold: Sink is missing")
+	case c.DeadLetters == nil:
+		return errors.New("fold: DeadLetters is missing")
+	case c.MaxQuarantinedShare < 0:
+		return fmt.Errorf("fold: MaxQuarantinedShare is %g, below 0", c.MaxQuarantinedShare)
+	}
+	seen := map[string]bool{}
+	for _, p := range c.Projections {
+		if seen[p.Entity()] {
+			return fmt.Errorf("fold: two projections of entity %q", p.Entity())
+		}
+		seen[p.Entity()] = true
+	}
+	return nil
+}
+
+// Fold is the Processor that folds. It is safe for the lanes of one consumer.
+type Fold struct {
+	cfg     Config
+	byTopic map[string][]Projection
+	metrics *metrics
+
+	mu    sync.Mutex // guards the following
+	owned map[consumers.TopicPartition]*owned
+}
+
+// owned is what is known of a claimed partition. Its fields belong to the partition's lane, but for marks, which is
+// guarded by Fold.mu.
+type owned struct {
+	epoch int64
+	next  int64 // where the next batch begins; -1 anywhere
+	// lettersTo is the offset below which this owner's dead letters are acknowledged: a batch tried again does not repeat them.
+	lettersTo int64
+	marks     map[string]int64 // quarantined keys and the offset that began it
+}
+
+// New returns a Fold. An error names the field that is wrong.
+func New(cfg Config) (*Fold, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	f := &Fold{
+		cfg: cfg, byTopic: map[string][]Projection{}, owned: map[consumers.TopicPartition]*owned{},
+		metrics: newMetrics(cfg.Registerer, cfg.Name),
+	}
+	for _, p := range cfg.Projections {
+		f.byTopic[p.Topic()] = append(f.byTopic[p.Topic()], p)
+	}
+	return f, nil
+}
+
+// Claim implements consumers.Processor.
+func (f *Fold) Claim(ctx context.Context, tp consumers.TopicPartition) (int64, error) {
+	c, err := f.cfg.Sink.Claim(ctx, tp)
+	if err != nil {
+		return 0, fmt.Errorf("claim %s/%d: %w", tp.Topic, tp.Partition, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	marks := maps.Clone(c.Quarantined)
+	if marks == nil {
+		marks = map[string]int64{}
+	}
+	f.owned[tp] = &owned{epoch: c.Epoch, next: c.Next, lettersTo: -1, marks: marks}
+	f.metrics.quarantined.Set(float64(f.quarantinedLocked()))
+	return c.Next, nil
+}
+
+// Release implements consumers.Processor.
+func (f *Fold) Release(_ context.Context, tp consumers.TopicPartition) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.owned, tp)
+	f.metrics.quarantined.Set(float64(f.quarantinedLocked()))
+}
+
+// Close closes DeadLetters if that can be closed. The sink stays open.
+func (f *Fold) Close() error {
+	if c, ok := f.cfg.DeadLetters.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// Process implements consumers.Processor.
+func (f *Fold) Process(ctx context.Context, b consumers.Batch) error {
+	o, err := f.owner(b.TopicPartition)
+	if err != nil {
+		return err
+	}
+	if o.next != -1 && o.next != b.From {
+		return fmt.Errorf("batch of %s/%d from %d, the position is %d: %w", b.Topic, b.Partition, b.From, o.next, consumers.ErrPosition)
+	}
+	w := newWork(f.byTopic[b.Topic], o.marks)
+	if err := w.load(ctx, f.cfg.Sink, b.Events); err != nil {
+		return fmt.Errorf("load states of %s/%d from %d: %w", b.Topic, b.Partition, b.From, err)
+	}
+	for i := range b.Events {
+		if err := w.apply(&b.Events[i]); err != nil {
+			return fmt.Errorf("fold %s/%d offset %d: %w", b.Topic, b.Partition, b.Events[i].Offset, err)
+		}
+	}
+	if err := f.withinLimits(w, b); err != nil {
+		return err
+	}
+	// Promise 7: the position moves only after the dead letters are acknowledged.
+	if err := f.send(ctx, o, w.letters, b.Next); err != nil {
+		return err
+	}
+	if err := f.cfg.Sink.Commit(ctx, w.commit(b, o.epoch)); err != nil {
+		return fmt.Errorf("commit %s/%d from %d to %d: %w", b.Topic, b.Partition, b.From, b.Next, err)
+	}
+	o.next = b.Next
+	f.committed(o, w)
+	return nil
+}
+
+func (f *Fold) owner(tp consumers.TopicPartition) (*owned, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := f.owned[tp]
+	if o == nil {
+		return nil, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, errNotOwned)
+	}
+	return o, nil
+}
+
+// send sends the letters that this owner has not sent yet.
+func (f *Fold) send(ctx context.Context, o *owned, letters []consumers.DeadLetter, next int64) error {
+	for len(letters) > 0 && letters[0].Offset < o.lettersTo {
+		letters = letters[1:]
+	}
+	if len(letters) > 0 {
+		if err := f.cfg.DeadLetters.Send(ctx, letters); err != nil {
+			return fmt.Errorf("dead letters of %s/%d: %w", letters[0].Topic, letters[0].Partition, err)
+		}
+		f.metrics.letters(letters)
+	}
+	o.lettersTo = next
+	return nil
+}
+
+// committed takes over what the store has taken.
+func (f *Fold) committed(o *owned, w *work) {
+	f.metrics.batch(w)
+	if len(w.fresh) == 0 {
+		return
+	}
+	f.mu.Lock()
+	maps.Copy(o.marks, w.fresh)
+	f.metrics.quarantined.Set(float64(f.quarantinedLocked()))
+	f.mu.Unlock()
+	for _, l := range w.letters {
+		if first, ok := w.fresh[l.Key]; ok && first == l.Offset {
+			f.cfg.Logger.Warn("key quarantined", "sink", f.cfg.Name, "topic", l.Topic, "partition", l.Partition, "offset", l.Offset,
+				"key", l.Key, "event_id", l.ID, "err", l.Reason)
+		}
+	}
+}
+
+func (f *Fold) quarantinedLocked() int {
+	n := 0
+	for _, o := range f.owned {
+		n += len(o.marks)
+	}
+	return n
+}
