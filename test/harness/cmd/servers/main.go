@@ -1,20 +1,17 @@
 // Command servers starts the real servers once, runs a command that finds them
 // in its environment, and stops them when the command has ended:
 //
-//	go run ./test/harness/cmd/servers go test ./...
+//	servers go test ./...
 //
 // Without a command it prints the environment and serves until it is
 // interrupted. At the end it says which tests were not run for want of a part.
-// Its exit status is the command's.
+// Its exit status is the command's, 130 when it was interrupted.
 package main
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -38,10 +35,11 @@ func main() {
 }
 
 func run(names, command []string) int {
-	// A terminal sends Ctrl-C to the command as well; what is left to us is to
-	// wait for it and then stop the servers.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
+	interrupts := make(chan os.Signal, 4)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	if len(command) > 0 {
+		stopWithParent()
+	}
 
 	begin := time.Now()
 	servers, err := harness.StartServers(names...)
@@ -54,46 +52,18 @@ func run(names, command []string) int {
 	for _, missing := range servers.Missing {
 		fmt.Fprintln(os.Stderr, "servers:", missing)
 	}
-	if ctx.Err() != nil {
-		return 130
-	}
 	if len(command) == 0 {
 		for _, v := range servers.Env {
 			fmt.Println("export", v)
 		}
-		<-ctx.Done()
+		<-interrupts
 		return 0
 	}
-	code := execute(ctx, command, servers.Env)
-	skipped, err := servers.Summary(os.Stderr)
-	switch {
-	case err != nil:
+	code := execute(command, servers.Env, interrupts)
+	if skipped, err := servers.Summary(os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "servers:", err)
-	case skipped > 0:
+	} else if skipped > 0 {
 		fmt.Fprintf(os.Stderr, "servers: %d tests were NOT RUN, see above\n", skipped)
 	}
 	return code
-}
-
-// execute runs the command to its end, whatever interrupts us: its children must
-// not outlive it. It gets SIGTERM when we are stopped by anything but its own end.
-func execute(ctx context.Context, command, env []string) int {
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 30 * time.Second
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case ctx.Err() != nil:
-		return 130
-	case errors.As(err, &exit) && exit.ExitCode() >= 0:
-		return exit.ExitCode()
-	default:
-		fmt.Fprintln(os.Stderr, "servers:", err)
-		return 1
-	}
 }

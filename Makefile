@@ -1,0 +1,75 @@
+# Millrace. `make` alone lists what there is to make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO ?= go
+ARGS ?=
+# How many packages are built or tested at the same time: tests share two Java servers.
+P ?= 2
+TIMEOUT ?= 20m
+# Where fetched and built things live, outside the tree (the same as the test harness uses).
+CACHE := $(or $(MILLRACE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace)
+STATICCHECK_VERSION := v0.8.2
+STATICCHECK := $(CACHE)/bin/staticcheck-$(STATICCHECK_VERSION)
+SERVERS := bin/servers
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/millrace
+	@$(say-first-build)
+	@$(GO) build -o bin/millrace ./services/millrace
+
+.PHONY: demo
+demo: build ## try the product: the main job on in-process parts (ARGS="--events 50000 --keep DIR")
+	@exec bin/millrace demo $(ARGS)
+
+.PHONY: test
+test: $(SERVERS) ## run every test, on real Postgres, Kafka, Apicurio and Redis
+	@exec $(SERVERS) $(GO) test -p $(P) -timeout $(TIMEOUT) $(ARGS) ./...
+
+.PHONY: test-short
+test-short: $(SERVERS) ## the fast part, under a minute: no Java server is started
+	@exec $(SERVERS) -only postgres,redis $(GO) test -short -p $(P) $(ARGS) ./...
+
+.PHONY: e2e-flights
+e2e-flights: $(SERVERS) ## all flights of 2013 (about a million events) through real servers, with the rate of each stage
+	@MILLRACE_FLIGHTS=all exec $(SERVERS) $(GO) test -count=1 -v -timeout 60m $(ARGS) ./test/flights/...
+
+.PHONY: servers
+servers: $(SERVERS) ## start the real servers and print their addresses, until Ctrl-C
+	@exec $(SERVERS)
+
+.PHONY: lint
+lint: $(STATICCHECK) ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	  if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every fuzz test of PKG for TIME each (PKG=./schemas/avro TIME=30s)
+	@: $${PKG:?say which package: make fuzz PKG=./schemas/avro}; \
+	  for f in $$($(GO) test -list '^Fuzz' $(PKG) | grep '^Fuzz'); do \
+	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(or $(TIME),10s) $(PKG) || exit; done
+
+.PHONY: clean
+clean: ## remove what was built here; what was fetched stays
+	rm -rf bin
+
+# The servers' starter is built, not `go run`: that would not pass signals on.
+.PHONY: $(SERVERS)
+$(SERVERS):
+	@$(GO) build -o $@ ./test/harness/cmd/servers
+
+$(STATICCHECK):
+	@mkdir -p $(@D)
+	GOBIN=$(@D)/tmp-$(STATICCHECK_VERSION) $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
+	@mv $(@D)/tmp-$(STATICCHECK_VERSION)/staticcheck $@ && rmdir $(@D)/tmp-$(STATICCHECK_VERSION)
+
+define say-first-build
+if [ ! -x bin/millrace ] && [ "$$($(GO) list -f '{{.Stale}}' github.com/duckdb/duckdb-go-bindings 2>/dev/null)" != false ]; then \
+  echo "building… the first build compiles DuckDB bindings and takes a few minutes"; fi
+endef
