@@ -34,17 +34,31 @@ type Schema struct {
 // Parse reads one self-contained record schema, such as a registry or the table outbox.schema returns. The text may be
 // hostile: its size (1 MiB) and depth are limited, and whatever is wrong with it is an *Error. Records may contain
 // themselves here; in a catalogue they may not.
-func Parse(text string) (*Schema, error) {
-	src := &source{text: []byte(text)}
-	root, err := src.parse()
+func Parse(text string) (*Schema, error) { return ParseWith(text) }
+
+// ParseWith is Parse for a schema that refers to types which other texts define, as registries keep schemas with
+// references. The order of the others does not matter. What it returns is complete in itself.
+func ParseWith(text string, others ...string) (*Schema, error) {
+	defs := definitions{}
+	root, src, err := defs.read(text, "")
 	if err != nil {
 		return nil, err
 	}
-	defs := definitions{}
-	if err := defs.collect(src, root, ""); err != nil {
-		return nil, err
+	for i, other := range others {
+		if _, _, err := defs.read(other, fmt.Sprintf("reference %d", i+1)); err != nil {
+			return nil, err
+		}
 	}
 	return build(src, root, defs, false)
+}
+
+func (defs definitions) read(text, name string) (*node, *source, error) {
+	src := &source{file: name, text: []byte(text)}
+	root, err := src.parse()
+	if err != nil {
+		return nil, nil, err
+	}
+	return root, src, defs.collect(src, root, "")
 }
 
 // build makes the schema of the record that root defines, with the help of all definitions.
