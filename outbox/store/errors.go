@@ -38,6 +38,8 @@ var (
 var (
 	// ErrNotFlushed is what Window.Advance returns before the flush gate has been passed.
 	ErrNotFlushed = errors.New("the window is not flushed yet")
+	// ErrVanished is what Reader.Page returns when rows of an open window are gone: somebody deleted or truncated them.
+	ErrVanished = errors.New("rows of the window have vanished")
 	// ErrNoSchema is what Reader.Schema returns for a fingerprint the outbox does not hold.
 	ErrNoSchema = errors.New("the outbox holds no schema of this fingerprint")
 	// ErrStartedElsewhere is what MarkStarted returns when a different first start is already recorded.
@@ -78,5 +80,5 @@ func (e *SourceError) Unwrap() error { return e.Err }
 func NeedsOperator(err error) bool {
 	var setup *SetupError
 	var source *SourceError
-	return errors.As(err, &setup) || errors.As(err, &source) || errors.Is(err, ErrStartedElsewhere)
+	return errors.As(err, &setup) || errors.As(err, &source) || errors.Is(err, ErrStartedElsewhere) || errors.Is(err, ErrVanished)
 }

@@ -1,6 +1,11 @@
 package store
 
-import "fmt"
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // Source is what a database says of itself in the statement that takes a snapshot. The cursor keeps the one of its
 // last committed window; Check compares.
@@ -13,35 +18,73 @@ type Source struct {
 	InRecovery bool
 	// LSN is the WAL insert position; 0 on a standby.
 	LSN uint64
-	// Xmax is the snapshot's: the transaction counter, more or less.
+	// Xmax is the snapshot's: one more than the highest transaction that had completed.
 	Xmax uint64
 }
 
-// Check compares what the database says now with what it said in the cursor's last committed (and so flushed) window, and
-// returns a *SourceError that says what happened and what to do, or nil. A zero previous only checks for a standby.
+// Check compares what the database says now with what it said in the cursor's last committed window, and returns a
+// *SourceError that says what happened and what to do, or nil. The relay does this in every poll. A zero previous only
+// refuses a standby. previous must come from a window that passed the flush gate: positions that were not flushed do go
+// back in an ordinary crash.
 func Check(previous, now Source) error {
 	fail := func(sentinel error, remedy, format string, args ...any) error {
 		return &SourceError{Err: sentinel, Previous: previous, Now: now, Detail: fmt.Sprintf(format, args...), Remedy: remedy}
 	}
-	if now.InRecovery {
-		return fail(ErrStandby, "point the relay at the primary", "system %s is in recovery", now.SystemID)
-	}
-	if previous == (Source{}) {
-		return nil
-	}
-	const reanchor = "if this database is meant to go on, the relay must be re-anchored to it"
+	const restored = "a backup or an older copy of the volume is running; " + reanchor
 	switch {
+	case now.InRecovery:
+		return fail(ErrStandby, "point the relay at the primary", "system %s is in recovery", now.SystemID)
+	case previous == (Source{}):
+		return nil
 	case now.SystemID != previous.SystemID:
-		return fail(ErrOtherSystem, "check the connection; "+reanchor, "system identifier %s, the cursor has %s", now.SystemID, previous.SystemID)
+		return fail(ErrOtherSystem, "check the connection; "+reanchor,
+			"system identifier %s, the cursor has %s", now.SystemID, previous.SystemID)
 	case now.Timeline != previous.Timeline:
-		return fail(ErrOtherTimeline, "a standby was promoted or a backup restored; "+reanchor, "timeline %d, the cursor has %d", now.Timeline, previous.Timeline)
+		return fail(ErrOtherTimeline, "a standby was promoted or a backup restored; "+reanchor,
+			"timeline %d, the cursor has %d", now.Timeline, previous.Timeline)
 	case now.LSN < previous.LSN:
-		return fail(ErrRestored, "a backup or volume snapshot was restored; "+reanchor, "WAL position %s, the cursor has %s", FormatLSN(now.LSN), FormatLSN(previous.LSN))
+		return fail(ErrRestored, restored, "WAL position %s, the cursor has %s", FormatLSN(now.LSN), FormatLSN(previous.LSN))
 	case now.Xmax < previous.Xmax:
-		return fail(ErrRestored, "a backup or volume snapshot was restored; "+reanchor, "next transaction %d, the cursor has %d", now.Xmax, previous.Xmax)
+		return fail(ErrRestored, restored, "next transaction %d, the cursor has %d", now.Xmax, previous.Xmax)
 	}
 	return nil
 }
 
+const reanchor = "if the relay is to follow this database from now on, it must be re-anchored to it"
+
+func diverged(format string, args ...any) error {
+	return &SourceError{Err: ErrDiverged, Detail: fmt.Sprintf(format, args...), Remedy: reanchor}
+}
+
 // FormatLSN writes a WAL position as Postgres does, such as "16/B374D848".
 func FormatLSN(lsn uint64) string { return fmt.Sprintf("%X/%X", lsn>>32, uint32(lsn)) }
+
+// ParseLSN reads a WAL position as Postgres writes it.
+func ParseLSN(text string) (uint64, error) {
+	high, low, ok := strings.Cut(text, "/")
+	h, err1 := strconv.ParseUint(high, 16, 32)
+	l, err2 := strconv.ParseUint(low, 16, 32)
+	if !ok || err1 != nil || err2 != nil {
+		return 0, fmt.Errorf("%.40q is not a WAL position", text)
+	}
+	return h<<32 | l, nil
+}
+
+// timelineOf reads the timeline out of the name of a WAL file: its first eight hexadecimal digits. The control file would still
+// show the old one just after a promotion.
+func timelineOf(walFile string) (uint32, error) {
+	if len(walFile) != 24 {
+		return 0, fmt.Errorf("%.40q is not the name of a WAL file", walFile)
+	}
+	timeline, err := strconv.ParseUint(walFile[:8], 16, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%.40q is not the name of a WAL file", walFile)
+	}
+	return uint32(timeline), nil
+}
+
+// formatUUID writes an event id in its usual form.
+func formatUUID(id [16]byte) string {
+	text := hex.EncodeToString(id[:])
+	return strings.Join([]string{text[:8], text[8:12], text[12:16], text[16:20], text[20:]}, "-")
+}
