@@ -1,0 +1,52 @@
+package relay
+
+import (
+	"context"
+	"time"
+)
+
+// commit is a transaction whose commit has begun.
+type commit struct {
+	cursor *cursor
+	// published, parked and oldest are the batch's.
+	published, parked int
+	oldest            time.Time
+	// began is when its page was asked for, asked when the commit began, ended when its outcome was known.
+	began, asked, ended time.Time
+
+	known chan struct{} // closed when err and ended are set
+	err   error
+}
+
+// begins starts to commit a transaction; await waits for the goroutine.
+func (l *loop) begins(work context.Context, c *cursor, b *batch, began time.Time) {
+	p := &commit{
+		cursor: c, published: b.published, parked: b.parked, oldest: b.oldest, began: began, asked: l.now(),
+		known: make(chan struct{}),
+	}
+	l.pending = p
+	go func() {
+		defer close(p.known)
+		l.point(pointCommitting)
+		p.err = l.publisher.commit(work, c.T)
+		l.point(pointCommitted)
+		p.ended = l.now()
+	}()
+}
+
+// await returns when the outcome of the commit under way is known. An error leaves it unknown: nobody guesses, the session
+// ends and the next one reads the cursor.
+func (l *loop) await() error {
+	p := l.pending
+	if p == nil {
+		return nil
+	}
+	<-p.known // bounded by PublishTimeout
+	l.pending = nil
+	if p.err != nil {
+		return p.err
+	}
+	l.report.committed(p)
+	l.well()
+	return nil
+}

@@ -1,0 +1,256 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"regexp"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Registry is what the relay asks of a schema registry. *registry.Client of schemas/registry implements it; errors are
+// told apart as that package documents: refused schemas park their events, everything else is tried again.
+type Registry interface {
+	Register(ctx context.Context, subject, text string) (id int, err error)
+}
+
+// Subjects says under which subject of the registry a schema is put.
+type Subjects string
+
+const (
+	// TopicRecordSubjects puts a schema under TOPIC-FULLNAME: one topic carries many types, each evolving by itself.
+	TopicRecordSubjects Subjects = "topic-record"
+	// TopicSubjects puts it under TOPIC-value, for topics of a single type.
+	TopicSubjects Subjects = "topic"
+	// RecordSubjects puts it under FULLNAME, whatever the topic.
+	RecordSubjects Subjects = "record"
+)
+
+// Config configures the relay of one outbox. Zero values mean the documented default.
+type Config struct {
+	// Outbox is the outbox's name. It is part of the names of the cursor topic, the parked topic and both transactional
+	// ids, so two outboxes on one Kafka must not share it. 1 to 100 characters of a-z, A-Z, 0-9, '.', '_', '-'. Required.
+	Outbox string `yaml:"-"`
+
+	// Postgres is the connection string of the database that holds the outbox. Required. It must reach the primary
+	// directly: a pooler in transaction mode breaks the session lock that elects the leader.
+	Postgres string `yaml:"postgres"`
+
+	// Schema is the Postgres schema of the outbox tables. Default "outbox".
+	Schema string `yaml:"schema"`
+
+	// AllowFsyncOff accepts a Postgres that runs with fsync=off, for demonstrations: a power cut can then lose or repeat
+	// events. Default false.
+	AllowFsyncOff bool `yaml:"allow_fsync_off"`
+
+	// Kafka are the client options that reach the brokers: seeds, TLS, SASL, client id. The relay adds its own for
+	// producing; options that contradict those are a mistake. Required.
+	Kafka []kgo.Opt `yaml:"-"`
+
+	// Registry resolves schemas to ids. Required.
+	Registry Registry `yaml:"-"`
+
+	// Topics are the topics that events go to and how they are made when they do not exist. An existing topic is used as
+	// it is.
+	Topics map[string]Topic `yaml:"topics"`
+
+	// TopicDefaults fill what an entry of Topics leaves out, and make topics that an event names but Topics does not.
+	TopicDefaults Topic `yaml:"topic_defaults"`
+
+	// OnlyListed parks events whose topic is not in Topics, instead of making the topic. Default false.
+	OnlyListed bool `yaml:"only_listed"`
+
+	// Replication is the replication factor of the cursor and parked topics. Default: the broker's default.
+	Replication int `yaml:"replication"`
+
+	// Subjects chooses the registry's subjects. Default TopicRecordSubjects.
+	Subjects Subjects `yaml:"subjects"`
+
+	// Source is the header ce_source of every event. Default "/millrace/" and Outbox.
+	Source string `yaml:"source"`
+
+	// CompactHeaders leaves out ce_type, ce_source and ce_time: the frame tells the type, the record's timestamp the
+	// time (to the millisecond). Default false.
+	CompactHeaders bool `yaml:"compact_headers"`
+
+	// PageSize is the most rows read, and so the most events published in one Kafka transaction. Default 5000.
+	PageSize int `yaml:"page_size"`
+
+	// MaxRecordBytes is the largest record published, key, value and headers together; larger ones are parked. The
+	// topics the relay makes accept it; topics made by others must (max.message.bytes). Default 1,000,000.
+	MaxRecordBytes int `yaml:"max_record_bytes"`
+
+	// PollMin and PollMax bound the pause between polls that found nothing: it starts at PollMin and doubles to PollMax.
+	// Defaults 2 ms and 100 ms.
+	PollMin time.Duration `yaml:"poll_min"`
+	PollMax time.Duration `yaml:"poll_max"`
+
+	// CursorInterval is how old the cursor on Kafka may grow while transactions pass that wrote no event; then a
+	// transaction with the cursor alone is committed. Default 1 minute.
+	CursorInterval time.Duration `yaml:"cursor_interval"`
+
+	// TransactionTimeout is how long the broker lets a transaction of a dead relay hold up readers before it aborts it.
+	// A successor aborts it at once. Default 40 s; the broker's transaction.max.timeout.ms bounds it.
+	TransactionTimeout time.Duration `yaml:"transaction_timeout"`
+
+	// PublishTimeout bounds the wait for the acknowledgements of one transaction and, separately, for its commit; then
+	// the relay starts again from the cursor. Must be shorter than TransactionTimeout. Default 20 s.
+	PublishTimeout time.Duration `yaml:"publish_timeout"`
+
+	// StopTimeout bounds what is done after Run's context ends: finishing the transaction at hand. Default 10 s.
+	StopTimeout time.Duration `yaml:"stop_timeout"`
+
+	// RetryMin and RetryMax bound the pause before starting again after an error; it doubles in between and is jittered.
+	// Defaults 100 ms and 5 s.
+	RetryMin time.Duration `yaml:"retry_min"`
+	RetryMax time.Duration `yaml:"retry_max"`
+
+	// Logger receives changes of state. Default: nothing is logged.
+	Logger *slog.Logger `yaml:"-"`
+
+	// Metrics is where the metrics of the package comment are registered, with the label outbox. Default: nowhere.
+	Metrics prometheus.Registerer `yaml:"-"`
+}
+
+// Topic says how a topic is made.
+type Topic struct {
+	// Partitions is the number of partitions. Keys are hashed over it for ever: choose it generously. Default 12.
+	Partitions int `yaml:"partitions"`
+	// Replication is the replication factor. Default: the broker's default.
+	Replication int `yaml:"replication"`
+	// Retention is how long records are kept; negative is for ever. Default for ever: every sink can be rebuilt from the log.
+	Retention time.Duration `yaml:"retention"`
+	// Configs are further topic configs as Kafka names them, such as "min.insync.replicas". They win over the above.
+	Configs map[string]string `yaml:"configs"`
+}
+
+const (
+	maxPageSize    = 100_000
+	maxRecordBytes = 64 << 20
+	maxPartitions  = 10_000
+	forever        = -1
+)
+
+// WithDefaults returns a copy in which every unset field has its default.
+func (c Config) WithDefaults() Config {
+	c.Schema = cmp.Or(c.Schema, "outbox")
+	c.Subjects = cmp.Or(c.Subjects, TopicRecordSubjects)
+	c.Source = cmp.Or(c.Source, "/millrace/"+c.Outbox)
+	c.Replication = cmp.Or(c.Replication, -1)
+	c.PageSize = cmp.Or(c.PageSize, 5000)
+	c.MaxRecordBytes = cmp.Or(c.MaxRecordBytes, 1_000_000)
+	c.PollMin = cmp.Or(c.PollMin, 2*time.Millisecond)
+	c.PollMax = cmp.Or(c.PollMax, max(100*time.Millisecond, c.PollMin))
+	c.CursorInterval = cmp.Or(c.CursorInterval, time.Minute)
+	c.TransactionTimeout = cmp.Or(c.TransactionTimeout, 40*time.Second)
+	c.PublishTimeout = cmp.Or(c.PublishTimeout, c.TransactionTimeout/2)
+	c.StopTimeout = cmp.Or(c.StopTimeout, 10*time.Second)
+	c.RetryMin = cmp.Or(c.RetryMin, 100*time.Millisecond)
+	c.RetryMax = cmp.Or(c.RetryMax, max(5*time.Second, c.RetryMin))
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.TopicDefaults = c.TopicDefaults.or(Topic{Partitions: 12, Replication: -1, Retention: forever})
+	topics := make(map[string]Topic, len(c.Topics))
+	for name, t := range c.Topics {
+		topics[name] = t.or(c.TopicDefaults)
+	}
+	c.Topics = topics
+	return c
+}
+
+// or fills what t leaves out from d.
+func (t Topic) or(d Topic) Topic {
+	t.Partitions = cmp.Or(t.Partitions, d.Partitions)
+	t.Replication = cmp.Or(t.Replication, d.Replication)
+	t.Retention = cmp.Or(t.Retention, d.Retention)
+	merged := make(map[string]string, len(t.Configs)+len(d.Configs))
+	for k, v := range d.Configs {
+		merged[k] = v
+	}
+	for k, v := range t.Configs {
+		merged[k] = v
+	}
+	t.Configs = merged
+	return t
+}
+
+var outboxName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,100}$`)
+
+// validate checks a configuration that has its defaults. Its errors begin with the name of the field.
+func (c Config) validate() error {
+	switch {
+	case !outboxName.MatchString(c.Outbox):
+		return fmt.Errorf("Outbox: %q is not 1 to 100 characters of a-z, A-Z, 0-9, '.', '_' and '-'", c.Outbox)
+	case c.Postgres == "":
+		return fmt.Errorf("Postgres: a connection string is required")
+	case len(c.Kafka) == 0:
+		return fmt.Errorf("Kafka: options that name the brokers are required")
+	case c.Registry == nil:
+		return fmt.Errorf("Registry: a schema registry is required")
+	case c.Subjects != TopicRecordSubjects && c.Subjects != TopicSubjects && c.Subjects != RecordSubjects:
+		return fmt.Errorf("Subjects: %q is none of topic-record, topic, record", c.Subjects)
+	case c.PageSize < 1 || c.PageSize > maxPageSize:
+		return fmt.Errorf("PageSize: %d is outside 1..%d", c.PageSize, maxPageSize)
+	case c.MaxRecordBytes < 1024 || c.MaxRecordBytes > maxRecordBytes:
+		return fmt.Errorf("MaxRecordBytes: %d is outside 1024..%d", c.MaxRecordBytes, maxRecordBytes)
+	case c.Replication < -1 || c.Replication == 0 || c.Replication > math.MaxInt16:
+		return fmt.Errorf("Replication: %d is no replication factor", c.Replication)
+	}
+	if err := c.validateTimes(); err != nil {
+		return err
+	}
+	return c.validateTopics()
+}
+
+func (c Config) validateTimes() error {
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"PollMin", c.PollMin}, {"PollMax", c.PollMax}, {"CursorInterval", c.CursorInterval},
+		{"TransactionTimeout", c.TransactionTimeout}, {"PublishTimeout", c.PublishTimeout},
+		{"StopTimeout", c.StopTimeout}, {"RetryMin", c.RetryMin}, {"RetryMax", c.RetryMax},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("%s: %v is negative", d.name, d.value)
+		}
+	}
+	switch {
+	case c.PollMax < c.PollMin:
+		return fmt.Errorf("PollMax: %v is less than PollMin, %v", c.PollMax, c.PollMin)
+	case c.RetryMax < c.RetryMin:
+		return fmt.Errorf("RetryMax: %v is less than RetryMin, %v", c.RetryMax, c.RetryMin)
+	case c.PublishTimeout >= c.TransactionTimeout:
+		return fmt.Errorf("PublishTimeout: %v is not less than TransactionTimeout, %v", c.PublishTimeout, c.TransactionTimeout)
+	}
+	return nil
+}
+
+func (c Config) validateTopics() error {
+	if err := c.TopicDefaults.validate(); err != nil {
+		return fmt.Errorf("TopicDefaults: %w", err)
+	}
+	for name, t := range c.Topics {
+		if reason := topicNameFault(name); reason != "" {
+			return fmt.Errorf("Topics: %q: %s", name, reason)
+		}
+		if err := t.validate(); err != nil {
+			return fmt.Errorf("Topics: %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (t Topic) validate() error {
+	switch {
+	case t.Partitions < 1 || t.Partitions > maxPartitions:
+		return fmt.Errorf("Partitions: %d is outside 1..%d", t.Partitions, maxPartitions)
+	case t.Replication < -1 || t.Replication == 0 || t.Replication > math.MaxInt16:
+		return fmt.Errorf("Replication: %d is no replication factor", t.Replication)
+	}
+	return nil
+}

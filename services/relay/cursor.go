@@ -1,0 +1,167 @@
+package relay
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/outbox/store"
+)
+
+// cursorVersion is the version of the cursor record that this relay writes, and the newest it reads.
+const cursorVersion = 1
+
+// maxCursorBytes bounds what is decoded; a cursor has a few hundred bytes, and 12 for each transaction open at the time.
+const maxCursorBytes = 4 << 20
+
+// cursor says what has been published. It is written in the Kafka transaction of the events it counts.
+type cursor struct {
+	// T is the number of this transaction; its transactional id is T mod 2.
+	T int64
+	// Seq is the millrace-seq of the last event published.
+	Seq int64
+	// Last is the snapshot up to which everything is published.
+	Last store.Snapshot
+	// Upper is the end of the window being read, Position the row id up to which it is published. Zero between windows.
+	Upper    store.Snapshot
+	Position int64
+	// Row and EventID are those of the last row published or parked.
+	Row     int64
+	EventID uuid.UUID
+	// Source is the database as it was when the window was opened.
+	Source store.Source
+	// Partitions are the counts that keys are hashed over, by topic. They never change.
+	Partitions map[string]int32
+	// Time is when the record was made.
+	Time time.Time
+}
+
+// inWindow says whether the cursor stands within a window, which a restart must read again as it was.
+func (c *cursor) inWindow() bool { return !c.Upper.IsZero() }
+
+type cursorJSON struct {
+	V          int              `json:"v"`
+	T          int64            `json:"t"`
+	Seq        int64            `json:"seq"`
+	Last       string           `json:"last,omitempty"`
+	Upper      string           `json:"upper,omitempty"`
+	Position   int64            `json:"position,omitempty"`
+	Row        int64            `json:"row,omitempty"`
+	Event      uuid.UUID        `json:"event"`
+	Source     sourceJSON       `json:"source"`
+	Partitions map[string]int32 `json:"partitions"`
+	Time       time.Time        `json:"time"`
+}
+
+type sourceJSON struct {
+	System   string `json:"system"`
+	Timeline uint32 `json:"timeline"`
+	LSN      string `json:"lsn"`
+	Xmax     uint64 `json:"xmax"`
+}
+
+func (c *cursor) encode() ([]byte, error) {
+	j := cursorJSON{
+		V: cursorVersion, T: c.T, Seq: c.Seq, Last: c.Last.String(), Upper: c.Upper.String(), Position: c.Position,
+		Row: c.Row, Event: c.EventID, Partitions: c.Partitions, Time: c.Time.UTC(),
+		Source: sourceJSON{
+			System: c.Source.SystemID, Timeline: c.Source.Timeline, LSN: store.FormatLSN(c.Source.LSN), Xmax: c.Source.Xmax,
+		},
+	}
+	return json.Marshal(j)
+}
+
+// decodeCursor reads a cursor record. Its errors are ErrCursorUnreadable in a *StopError.
+func decodeCursor(value []byte) (*cursor, error) {
+	if len(value) > maxCursorBytes {
+		return nil, fmt.Errorf("%w: a record of %d bytes, at most %d are read", ErrCursorUnreadable, len(value), maxCursorBytes)
+	}
+	var j cursorJSON
+	if err := json.Unmarshal(value, &j); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCursorUnreadable, err)
+	}
+	if j.V != cursorVersion {
+		return nil, fmt.Errorf("%w: version %d, this relay reads %d", ErrCursorUnreadable, j.V, cursorVersion)
+	}
+	c, err := j.cursor()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCursorUnreadable, err)
+	}
+	return c, nil
+}
+
+func (j *cursorJSON) cursor() (*cursor, error) {
+	c := &cursor{
+		T: j.T, Seq: j.Seq, Position: j.Position, Row: j.Row, EventID: j.Event, Partitions: j.Partitions, Time: j.Time,
+		Source: store.Source{SystemID: j.Source.System, Timeline: j.Source.Timeline, Xmax: j.Source.Xmax},
+	}
+	if c.Partitions == nil {
+		c.Partitions = map[string]int32{}
+	}
+	var err error
+	if c.Last, err = parseSnapshot(j.Last); err != nil {
+		return nil, fmt.Errorf("last: %w", err)
+	}
+	if c.Upper, err = parseSnapshot(j.Upper); err != nil {
+		return nil, fmt.Errorf("upper: %w", err)
+	}
+	if c.Source.LSN, err = parseLSN(j.Source.LSN); err != nil {
+		return nil, err
+	}
+	return c, c.check()
+}
+
+// check finds what no relay writes.
+func (c *cursor) check() error {
+	switch {
+	case c.T < 1:
+		return fmt.Errorf("t is %d", c.T)
+	case c.Seq < 0 || c.Position < 0 || c.Row < 0:
+		return fmt.Errorf("seq %d, position %d, row %d: one is negative", c.Seq, c.Position, c.Row)
+	case (c.Position > 0) != c.inWindow():
+		return errors.New("a position without a window, or a window without a position")
+	case c.inWindow() && c.Upper.Xmax < c.Last.Xmax:
+		return fmt.Errorf("upper %s lies before last %s", c.Upper, c.Last)
+	case c.Source.SystemID == "":
+		return errors.New("no source")
+	}
+	for topic, n := range c.Partitions {
+		if n < 1 {
+			return fmt.Errorf("topic %q has %d partitions", topic, n)
+		}
+	}
+	return nil
+}
+
+// clone returns a copy that shares nothing that changes.
+func (c *cursor) clone() *cursor {
+	d := *c
+	d.Partitions = make(map[string]int32, len(c.Partitions))
+	for topic, n := range c.Partitions {
+		d.Partitions[topic] = n
+	}
+	return &d
+}
+
+// parseSnapshot also reads the empty text of the zero snapshot, which stands before the first event.
+func parseSnapshot(text string) (store.Snapshot, error) {
+	if text == "" {
+		return store.Snapshot{}, nil
+	}
+	return store.ParseSnapshot(text)
+}
+
+func parseLSN(s string) (uint64, error) {
+	hi, lo, ok := strings.Cut(s, "/")
+	h, err1 := strconv.ParseUint(hi, 16, 32)
+	l, err2 := strconv.ParseUint(lo, 16, 32)
+	if !ok || err1 != nil || err2 != nil {
+		return 0, fmt.Errorf("lsn %q is not of the form X/X", s)
+	}
+	return h<<32 | l, nil
+}

@@ -1,0 +1,59 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/millrace/millrace/outbox/store"
+)
+
+// Errors with which Run ends. Each means that going on could lose events or publish them twice, so the relay stops and
+// leaves the decision to an operator.
+var (
+	// ErrCursorMissing says that this outbox has published before and its cursor is gone: the cursor topic was emptied
+	// or lost its data.
+	ErrCursorMissing = errors.New("the cursor is missing")
+
+	// ErrCursorForeign says that the cursor topic belongs to another Kafka cluster, was made anew, or holds the cursor
+	// of another database.
+	ErrCursorForeign = errors.New("the cursor is not this outbox's")
+
+	// ErrCursorUnreadable says that the newest cursor record was not written by a relay of this version or an earlier one.
+	ErrCursorUnreadable = errors.New("the cursor cannot be read")
+
+	// ErrParkedUnreadable says that the parked topic holds a record that no relay wrote, or a later version's.
+	ErrParkedUnreadable = errors.New("a parked event cannot be read")
+
+	// ErrPartitions says that a topic has fewer partitions than its keys are hashed over: it was deleted and made anew.
+	ErrPartitions = errors.New("a topic has lost partitions")
+)
+
+// StopError is what Run returns when Kafka does not hold what this outbox left there. When the database is at fault, Run
+// returns an error for which store.NeedsOperator is true.
+type StopError struct {
+	// Err is what was found.
+	Err error
+	// Remedy is what an operator can do about it, one sentence.
+	Remedy string
+}
+
+// Error returns what was found and what to do about it.
+func (e *StopError) Error() string {
+	if e.Remedy == "" {
+		return e.Err.Error()
+	}
+	return e.Err.Error() + ": " + e.Remedy
+}
+
+// Unwrap returns Err.
+func (e *StopError) Unwrap() error { return e.Err }
+
+func stopf(remedy, format string, args ...any) error {
+	return &StopError{Err: fmt.Errorf(format, args...), Remedy: remedy}
+}
+
+// mustStop says whether err ends Run; every other error is answered by starting again from the cursor.
+func mustStop(err error) bool {
+	var stop *StopError
+	return errors.As(err, &stop) || store.NeedsOperator(err)
+}

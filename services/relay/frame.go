@@ -1,0 +1,195 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/outbox/store"
+	"github.com/millrace/millrace/schemas/avro"
+)
+
+const (
+	// maxKeyBytes is the longest key published.
+	maxKeyBytes = 64 << 10
+	// recordOverhead is what a record weighs besides key, value and headers, at most.
+	recordOverhead = 64
+	// maxAhead is how far a record's timestamp may lie in the future; brokers refuse more than an hour by default.
+	maxAhead = 30 * time.Minute
+)
+
+// framer turns rows into records. It belongs to the loop.
+type framer struct {
+	cfg    Config
+	source []byte // header ce_source
+	ids    *schemaIDs
+	lines  *lines
+	// partitions makes sure that a topic exists and returns how many partitions it has.
+	partitions func(ctx context.Context, topic string) (int32, error)
+	now        func() time.Time
+}
+
+// frame makes the records of a page, in row order, and advances next past it: seq, row, event, partitions. An error means
+// that nothing can be said about the page now; events that are at fault themselves are parked.
+func (f *framer) frame(ctx context.Context, events []store.Event, next *cursor) (*batch, error) {
+	b := newBatch(len(events))
+	for i := range events {
+		e := &events[i]
+		if err := f.event(ctx, b, e, next); err != nil {
+			return nil, err
+		}
+		next.Row, next.EventID = e.ID, e.EventID
+	}
+	fresh, err := f.ids.takeFresh(cursorTopic(f.cfg.Outbox))
+	if err != nil {
+		return nil, err
+	}
+	b.records = append(b.records, fresh...)
+	return b, nil
+}
+
+func (f *framer) event(ctx context.Context, b *batch, e *store.Event, next *cursor) error {
+	wrong, err := f.publishable(ctx, b, e, next)
+	if err != nil || wrong == nil {
+		return err
+	}
+	return f.park(b, e, wrong)
+}
+
+// publishable adds the event's record to the batch, or says why it cannot.
+func (f *framer) publishable(ctx context.Context, b *batch, e *store.Event, next *cursor) (*fault, error) {
+	if f.lines.blocked(e.Topic, lineKey(e.Key)) {
+		return &fault{reason: ReasonBehind}, nil
+	}
+	if wrong := f.checkNames(e); wrong != nil {
+		return wrong, nil
+	}
+	writer, wrong := parseHeaders(e.Headers)
+	if wrong != nil {
+		return wrong, nil
+	}
+	schema, wrong, err := f.ids.resolve(ctx, e.Fingerprint, e.Topic)
+	if wrong != nil || err != nil {
+		return wrong, err
+	}
+	value, wrong := frameValue(b, e, schema)
+	if wrong != nil {
+		return wrong, nil
+	}
+	return f.finish(ctx, b, e, value, writer, next)
+}
+
+func (f *framer) checkNames(e *store.Event) *fault {
+	if reason := topicNameFault(e.Topic); reason != "" {
+		return faultf(ReasonTopic, "%s", reason)
+	}
+	if _, listed := f.cfg.Topics[e.Topic]; f.cfg.OnlyListed && !listed {
+		return faultf(ReasonTopic, "the topic is not configured")
+	}
+	switch {
+	case e.Key == "":
+		return faultf(ReasonKey, "the key is empty")
+	case len(e.Key) > maxKeyBytes:
+		return faultf(ReasonKey, "the key has %d bytes, at most %d are published", len(e.Key), maxKeyBytes)
+	case !utf8.ValidString(e.Key):
+		return faultf(ReasonKey, "the key is not UTF-8")
+	}
+	return nil
+}
+
+// frameValue makes the record's value: frame, then Avro binary.
+func frameValue(b *batch, e *store.Event, s *resolved) ([]byte, *fault) {
+	if e.Body == nil {
+		v := avro.AppendFrame(b.room(avro.FrameSize+len(e.Payload)), s.id)
+		return b.keep(append(v, e.Payload...)), nil
+	}
+	v, err := s.codec.AppendEncodeJSON(avro.AppendFrame(b.room(avro.FrameSize+len(e.Body)), s.id), e.Body)
+	if err != nil {
+		return nil, bodyFault(err)
+	}
+	return b.keep(v), nil
+}
+
+func bodyFault(err error) *fault {
+	var field *avro.FieldError
+	if errors.As(err, &field) {
+		return &fault{reason: ReasonBody, field: field.Field, detail: field.Reason}
+	}
+	return faultf(ReasonBody, "%v", err)
+}
+
+func (f *framer) finish(ctx context.Context, b *batch, e *store.Event, value []byte, writer []pair, next *cursor) (*fault, error) {
+	if size := recordSize(f.source, e, value, writer); size > f.cfg.MaxRecordBytes {
+		return faultf(ReasonSize, "the record would have %d bytes, at most %d are published", size, f.cfg.MaxRecordBytes), nil
+	}
+	n, ok := next.Partitions[e.Topic]
+	if !ok {
+		var err error
+		if n, err = f.partitions(ctx, e.Topic); err != nil {
+			return nil, err
+		}
+		next.Partitions[strings.Clone(e.Topic)] = n
+	}
+	next.Seq++
+	f.add(b, e, value, writer, next.Seq, n)
+	return nil, nil
+}
+
+func (f *framer) add(b *batch, e *store.Event, value []byte, writer []pair, seq int64, partitions int32) {
+	r := b.record()
+	r.Topic, r.Value, r.Key = e.Topic, value, b.text(e.Key)
+	r.Partition = partitionOf(r.Key, partitions)
+	var exact bool
+	r.Timestamp, exact = f.timestamp(e.OccurredAt)
+	r.Headers = f.appendHeaders(b, e, seq, writer, !exact)
+	b.add(r)
+	if b.published++; b.published == 1 || e.OccurredAt.Before(b.oldest) {
+		b.oldest = e.OccurredAt
+	}
+}
+
+// timestamp is the record's time. A time that brokers refuse, before 1970 or far ahead, would stop the stream; such an
+// event keeps it in ce_time only.
+func (f *framer) timestamp(t time.Time) (stamp time.Time, exact bool) {
+	now := f.now()
+	if t.UnixMilli() < 0 || t.After(now.Add(maxAhead)) {
+		return now, false
+	}
+	return t, true
+}
+
+// recordSize is an upper bound of what the record weighs in a batch.
+func recordSize(source []byte, e *store.Event, value []byte, writer []pair) int {
+	const fixed = 36 + 35 + 20 + 7*16 // ce_id, ce_time, millrace-seq and the names
+	n := recordOverhead + fixed + len(source) + len(e.Type) + len(e.Key) + len(value)
+	for _, p := range writer {
+		n += len(p.name) + len(p.value) + 8
+	}
+	return n
+}
+
+// park adds a record to the parked topic, at the end of the key's line.
+func (f *framer) park(b *batch, e *store.Event, wrong *fault) error {
+	key := lineKey(e.Key)
+	p := park(e, wrong, f.lines.add(strings.Clone(e.Topic), strings.Clone(key)), f.now())
+	p.Key = key
+	value, err := p.encode()
+	if err != nil {
+		return err
+	}
+	b.add(&kgo.Record{Topic: parkedTopic(f.cfg.Outbox), Key: []byte(p.EventID.String()), Value: value})
+	b.parked++
+	return nil
+}
+
+// lineKey is the key as JSON can hold it, so that a line read back is the line that was written.
+func lineKey(key string) string {
+	if utf8.ValidString(key) {
+		return key
+	}
+	return strings.ToValidUTF8(key, "\ufffd")
+}

@@ -1,0 +1,125 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/millrace/millrace/outbox/store"
+)
+
+const (
+	// standbyPause is how often a standby tries to take the lock.
+	standbyPause = 500 * time.Millisecond
+	// touchEvery is how often a leader shows that it lives; touchTimeout is how long it waits for the answer. Together they
+	// stay below store.LeaderTimeout.
+	touchEvery   = time.Second
+	touchTimeout = 1500 * time.Millisecond
+	// connectTimeout bounds connecting to Postgres unless the connection string says otherwise.
+	connectTimeout = 5 * time.Second
+	// closeTimeout bounds saying goodbye to Postgres.
+	closeTimeout = time.Second
+)
+
+// leadership is held until its context ends. It is for liveness; what keeps two relays from publishing the same event is
+// the pair of transactional ids.
+type leadership struct {
+	ctx context.Context
+	end func()
+}
+
+// standBy returns when this relay leads. Its only error is ctx's.
+func (r *Relay) standBy(ctx context.Context) (*leadership, error) {
+	if r.lead != nil {
+		return r.lead(ctx)
+	}
+	var conn *pgx.Conn
+	defer func() {
+		if conn != nil {
+			closeConn(conn)
+		}
+	}()
+	for attempt := 0; ; {
+		pause := standbyPause
+		leader, err := r.tryLead(ctx, &conn)
+		r.trouble.report("election")(err)
+		switch {
+		case leader != nil:
+			held := conn
+			conn = nil
+			return holdLead(ctx, held, leader), nil
+		case err != nil:
+			pause = max(r.retry.pause(attempt), standbyPause)
+			attempt++
+		default:
+			attempt = 0
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// tryLead tries once, on the connection at hand or a new one.
+func (r *Relay) tryLead(ctx context.Context, conn **pgx.Conn) (*store.Leader, error) {
+	if *conn == nil {
+		var err error
+		if *conn, err = r.connect(ctx, "lead"); err != nil {
+			return nil, err
+		}
+	}
+	leader, ok, err := store.TryLead(ctx, *conn, r.cfg.Schema)
+	if err != nil {
+		closeConn(*conn)
+		*conn = nil
+		return nil, fmt.Errorf("try to lead: %w", err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	return leader, nil
+}
+
+// holdLead touches the session every second until end is called or the lock is lost, which ends the context.
+func holdLead(ctx context.Context, conn *pgx.Conn, leader *store.Leader) *leadership {
+	lead, lose := context.WithCancelCause(ctx)
+	var touching sync.WaitGroup
+	touching.Go(func() {
+		for sleep(lead, touchEvery) == nil {
+			touch, cancel := context.WithTimeout(lead, touchTimeout)
+			err := leader.Touch(touch)
+			cancel()
+			if err != nil {
+				lose(fmt.Errorf("the session that holds the lock: %w", err))
+			}
+		}
+	})
+	return &leadership{ctx: lead, end: func() {
+		lose(errResigned)
+		touching.Wait()
+		closeConn(conn) // which gives the lock back
+	}}
+}
+
+var errResigned = errors.New("resigned")
+
+// connect opens a connection that says in pg_stat_activity what it is for.
+func (r *Relay) connect(ctx context.Context, role string) (*pgx.Conn, error) {
+	cfg := r.pg.Copy()
+	cfg.RuntimeParams["application_name"] = "millrace relay " + r.cfg.Outbox + " " + role
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	return conn, nil
+}
+
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = conn.Close(ctx) // whatever it says, the connection is gone
+}

@@ -1,0 +1,169 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// partitionLog reads the committed records of one partition by plain fetch requests. A consuming client would not tell how
+// far it has come where the end of a log holds no records any more, but markers, aborted or compacted ones.
+type partitionLog struct {
+	client    *kgo.Client
+	topic     string
+	id        kadm.TopicID
+	partition int32
+	leader    int32
+	// start is the first offset; reading ends before end.
+	start, end int64
+}
+
+// ends lists where reading stops.
+type ends func(ctx context.Context, admin *kadm.Client, names []string) (kadm.ListedOffsets, error)
+
+// openLogs opens every partition of the topics.
+func openLogs(ctx context.Context, client *kgo.Client, until ends, names ...string) (map[string][]*partitionLog, error) {
+	admin := kadm.NewClient(client)
+	meta, err := admin.Metadata(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("ask Kafka about %v: %w", names, err)
+	}
+	start, err := admin.ListStartOffsets(ctx, names...)
+	if err == nil {
+		err = start.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the first offsets of %v: %w", names, err)
+	}
+	end, err := until(ctx, admin, names)
+	if err != nil {
+		return nil, err
+	}
+	logs := make(map[string][]*partitionLog, len(names))
+	for _, name := range names {
+		for _, p := range meta.Topics[name].Partitions.Sorted() {
+			s, _ := start.Lookup(name, p.Partition)
+			e, _ := end.Lookup(name, p.Partition)
+			logs[name] = append(logs[name], &partitionLog{
+				client: client, topic: name, id: meta.Topics[name].ID, partition: p.Partition, leader: p.Leader,
+				start: s.Offset, end: e.Offset,
+			})
+		}
+	}
+	return logs, nil
+}
+
+// committedEnds returns the last stable offsets, whatever is open behind them.
+func committedEnds(ctx context.Context, admin *kadm.Client, names []string) (kadm.ListedOffsets, error) {
+	stable, err := admin.ListCommittedOffsets(ctx, names...)
+	if err == nil {
+		err = stable.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the stable offsets of %v: %w", names, err)
+	}
+	return stable, nil
+}
+
+// stableEnds waits until every transaction on the topics has ended: the last stable offset has reached the high watermark.
+func stableEnds(ctx context.Context, admin *kadm.Client, names []string) (kadm.ListedOffsets, error) {
+	pause := backoff{min: 2 * time.Millisecond, max: 100 * time.Millisecond}
+	for attempt := 0; ; attempt++ {
+		high, err := admin.ListEndOffsets(ctx, names...)
+		if err == nil {
+			err = high.Error()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list the last offsets of %v: %w", names, err)
+		}
+		stable, err := committedEnds(ctx, admin, names) // after the high watermarks, never before
+		if err != nil {
+			return nil, err
+		}
+		if reached(stable, high) {
+			return high, nil
+		}
+		if err := pause.wait(ctx, attempt); err != nil {
+			return nil, fmt.Errorf("wait for open transactions on %v to end: %w", names, err)
+		}
+	}
+}
+
+func reached(stable, high kadm.ListedOffsets) bool {
+	all := true
+	high.Each(func(h kadm.ListedOffset) {
+		s, ok := stable.Lookup(h.Topic, h.Partition)
+		all = all && ok && s.Offset >= h.Offset
+	})
+	return all
+}
+
+// scan calls fn for the committed records in [from, end), in order. fn returns false to end the scan.
+func (l *partitionLog) scan(ctx context.Context, from int64, fn func(*kgo.Record) bool) error {
+	for from < l.end {
+		records, next, err := l.fetch(ctx, from)
+		if err != nil {
+			return fmt.Errorf("read %s, partition %d, from offset %d: %w", l.topic, l.partition, from, err)
+		}
+		for _, r := range records {
+			if r.Offset < l.end && !fn(r) {
+				return nil
+			}
+		}
+		if next <= from { // nothing is left below the end
+			return nil
+		}
+		from = next
+	}
+	return nil
+}
+
+const fetchBytes = 4 << 20
+
+func (l *partitionLog) fetch(ctx context.Context, from int64) ([]*kgo.Record, int64, error) {
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 0, 0, fetchBytes, 1
+	t := kmsg.NewFetchRequestTopic()
+	t.Topic, t.TopicID = l.topic, l.id
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.Partition, p.FetchOffset, p.PartitionMaxBytes = l.partition, from, fetchBytes
+	t.Partitions = append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	raw, err := l.client.Broker(int(l.leader)).RetriableRequest(ctx, req)
+	if err != nil {
+		return nil, 0, err
+	}
+	resp := raw.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return nil, 0, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return nil, 0, fmt.Errorf("the broker answered for %d topics, not for one partition", len(resp.Topics))
+	}
+	opts := kgo.ProcessFetchPartitionOpts{Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: l.topic, Partition: l.partition}
+	fetched, next := kgo.ProcessFetchPartition(opts, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
+	return fetched.Records, next, fetched.Err
+}
+
+// newest returns the value of the last committed record with the key, reading backwards from the end in growing steps;
+// nil if there is none.
+func (l *partitionLog) newest(ctx context.Context, key string) ([]byte, error) {
+	for step := int64(64); ; step *= 8 {
+		from := max(l.start, l.end-step)
+		var value []byte
+		err := l.scan(ctx, from, func(r *kgo.Record) bool {
+			if string(r.Key) == key {
+				value = r.Value
+			}
+			return true
+		})
+		if err != nil || value != nil || from == l.start {
+			return value, err
+		}
+	}
+}

@@ -1,0 +1,266 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/outbox/store"
+	"github.com/millrace/millrace/schemas"
+)
+
+// source is where pages come from. *store.Reader is the one on Postgres.
+type source interface {
+	Open(ctx context.Context, last store.Snapshot, limit int) (*store.Window, store.Page, error)
+	Reopen(ctx context.Context, last, upper store.Snapshot) (*store.Window, error)
+	Page(ctx context.Context, w *store.Window, after int64, limit int) (store.Page, error)
+	Flushed(ctx context.Context, w *store.Window) (bool, error)
+	ForceFlush(ctx context.Context) error
+	Schema(ctx context.Context, fp schemas.Fingerprint) (*schemas.Schema, error)
+}
+
+var _ source = (*store.Reader)(nil)
+
+// reporter is told what has been committed.
+type reporter interface{ committed(done *commit) }
+
+// loop polls, frames, publishes and commits. It is a state machine over its interfaces and has no connection of its own.
+//
+//	page t            read, framed        while t-1 commits
+//	records of t      sent, acknowledged  while t-1 commits
+//	flush gate        Postgres has flushed what t's window contains
+//	commit of t-1     known, and good     else nothing of t is committed
+//	commit of t       begins
+type loop struct {
+	cfg       Config
+	source    source
+	publisher publisher
+	framer    *framer
+	report    reporter
+	point     func(string)
+	// well is called when something has been proved to work: a commit, or a poll that found nothing.
+	well func()
+	now  func() time.Time
+
+	// cursor is the last transaction's, committed or being committed, moved on over empty windows.
+	cursor *cursor
+	// window is the one being read; nil between windows.
+	window *store.Window
+	// flushed says that window has passed the flush gate.
+	flushed bool
+	// pending is the commit under way, open the transaction that was begun and whose commit has not; nil and 0 for none.
+	pending *commit
+	open    int64
+	idle    time.Duration // next pause
+}
+
+// run polls until ctx ends or something goes wrong. work is the context of what must be finished once begun; it outlives
+// ctx by a while. run returns with no commit under way.
+func (l *loop) run(ctx, work context.Context) error {
+	err := l.poll(ctx, work)
+	if unknown := l.await(); err == nil {
+		err = unknown
+	}
+	return err
+}
+
+func (l *loop) poll(ctx, work context.Context) error {
+	for ctx.Err() == nil {
+		busy, err := l.step(ctx, work)
+		if err != nil {
+			if ctx.Err() != nil && work.Err() == nil && l.open == 0 {
+				return nil // it was the reading that ctx ended
+			}
+			return err
+		}
+		if busy {
+			l.idle = l.cfg.PollMin
+			continue
+		}
+		if l.pending == nil {
+			l.well()
+		}
+		if err := l.rest(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rest pauses between polls, longer each time, and looks at the commit under way.
+func (l *loop) rest(ctx context.Context) error {
+	timer := time.NewTimer(l.idle)
+	defer timer.Stop()
+	l.idle = min(2*l.idle, l.cfg.PollMax)
+	var committed chan struct{}
+	if l.pending != nil {
+		committed = l.pending.known
+	}
+	for {
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-committed:
+			if err := l.await(); err != nil {
+				return err
+			}
+			committed = nil
+		}
+	}
+}
+
+// step reads and publishes one page. It says whether there was one.
+func (l *loop) step(ctx, work context.Context) (busy bool, err error) {
+	began := l.now()
+	page, err := l.next(ctx)
+	if err != nil {
+		return false, err
+	}
+	next := l.cursor.clone()
+	next.Source = l.window.Source
+	last, any := page.LastID()
+	if page.More {
+		next.Upper, next.Position = l.window.Upper, last
+	} else {
+		next.Last, next.Upper, next.Position = l.window.Upper, store.Snapshot{}, 0
+	}
+	if !any {
+		return false, l.pass(ctx, work, next)
+	}
+	batch, err := l.framer.frame(ctx, page.Events, next)
+	if err != nil {
+		return false, err
+	}
+	page.Release()
+	return true, l.publish(work, next, batch, began)
+}
+
+// next returns the next page of the window at hand, or of the one the cursor stands in, or of a new one.
+func (l *loop) next(ctx context.Context) (store.Page, error) {
+	if l.window != nil {
+		return l.page(ctx)
+	}
+	l.flushed = false
+	if l.cursor.inWindow() {
+		w, err := l.source.Reopen(ctx, l.cursor.Last, l.cursor.Upper)
+		if err != nil {
+			return store.Page{}, fmt.Errorf("open the window (%s, %s] again: %w", l.cursor.Last, l.cursor.Upper, err)
+		}
+		if err := l.begin(w); err != nil {
+			return store.Page{}, err
+		}
+		return l.page(ctx)
+	}
+	w, page, err := l.source.Open(ctx, l.cursor.Last, l.cfg.PageSize)
+	if err != nil {
+		return store.Page{}, fmt.Errorf("open a window after %s: %w", l.cursor.Last, err)
+	}
+	return page, l.begin(w)
+}
+
+func (l *loop) page(ctx context.Context) (store.Page, error) {
+	page, err := l.source.Page(ctx, l.window, l.cursor.Position, l.cfg.PageSize)
+	if err != nil {
+		return page, fmt.Errorf("read rows after %d up to %s: %w", l.cursor.Position, l.window.Upper, err)
+	}
+	return page, nil
+}
+
+// begin takes a window after making sure that it is one of the same database, not restored, not failed over.
+func (l *loop) begin(w *store.Window) error {
+	if err := store.Check(l.cursor.Source, w.Source); err != nil {
+		return err
+	}
+	l.window = w
+	return nil
+}
+
+// pass goes on after a window that held no (more) events. No transaction is written for it, but for one now and then, so
+// that a restart does not have to look at everything since.
+func (l *loop) pass(ctx, work context.Context, next *cursor) error {
+	w := l.window
+	l.window = nil
+	if w.Upper.Equal(l.cursor.Last) {
+		return nil
+	}
+	// Promise 1: what Postgres has not flushed can vanish in a crash and its xids be given to others; until then the
+	// cursor does not move over it, not even in memory.
+	if flushed, err := l.source.Flushed(ctx, w); err != nil || !flushed {
+		return wrap(err, "ask Postgres how far it has flushed")
+	}
+	due := l.now().Sub(l.cursor.Time) >= l.cfg.CursorInterval
+	if !due {
+		l.cursor = next
+		return nil
+	}
+	l.window, l.flushed = w, true
+	return l.publish(work, next, newBatch(0), l.now())
+}
+
+// publish sends the batch and the cursor as one transaction and begins to commit it.
+func (l *loop) publish(work context.Context, next *cursor, b *batch, began time.Time) error {
+	next.T, next.Time = l.cursor.T+1, l.now().UTC()
+	value, err := next.encode()
+	if err != nil {
+		return fmt.Errorf("encode the cursor: %w", err)
+	}
+	// Promise 3: the cursor moves in the transaction of its events.
+	b.add(&kgo.Record{Topic: cursorTopic(l.cfg.Outbox), Partition: cursorPartition, Key: []byte(cursorKey), Value: value})
+	l.open = next.T
+	// Promise 2: every record of t is acknowledged before anything of t+1 is sent; two producers share no sequence.
+	if err := l.publisher.publish(work, next.T, b.records); err != nil {
+		return err
+	}
+	l.point(pointProduced)
+	if err := l.gate(work); err != nil {
+		return err
+	}
+	// Promise 3: if t-1 is not committed, t is not either.
+	if err := l.await(); err != nil {
+		return err
+	}
+	l.open = 0
+	l.cursor = next
+	if !next.inWindow() {
+		l.window = nil
+	}
+	l.begins(work, next, b, began)
+	return nil
+}
+
+// flushTries is how often the flush is forced before the window is given up. One does, unless Postgres is in trouble.
+const flushTries = 3
+
+// gate returns when Postgres has flushed everything the window contains.
+//
+// Promise 1: an event of a transaction that a crash of Postgres can still undo is not committed to Kafka.
+func (l *loop) gate(ctx context.Context) error {
+	for try := 0; !l.flushed; try++ {
+		flushed, err := l.source.Flushed(ctx, l.window)
+		if err != nil {
+			return wrap(err, "ask Postgres how far it has flushed")
+		}
+		if l.flushed = flushed; flushed {
+			return nil
+		}
+		if try == flushTries {
+			return fmt.Errorf("Postgres does not flush its log up to %s", store.FormatLSN(l.window.FlushLSN))
+		}
+		if err := l.source.ForceFlush(ctx); err != nil {
+			return wrap(err, "make Postgres flush its log")
+		}
+	}
+	return nil
+}
+
+// wrap returns nil for nil.
+func wrap(err error, doing string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

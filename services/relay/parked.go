@@ -1,0 +1,111 @@
+package relay
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/outbox/store"
+)
+
+// Reason says why an event was parked.
+type Reason string
+
+const (
+	// ReasonBody: the JSON body does not fit the event's schema.
+	ReasonBody Reason = "body"
+	// ReasonHeaders: the headers are not an object of strings, or use a reserved name.
+	ReasonHeaders Reason = "headers"
+	// ReasonSchema: the event's schema is not in the outbox, or cannot be used.
+	ReasonSchema Reason = "schema"
+	// ReasonRefused: the registry refused the schema.
+	ReasonRefused Reason = "refused"
+	// ReasonTopic: events may not go to this topic.
+	ReasonTopic Reason = "topic"
+	// ReasonKey: the key is empty, too long or not UTF-8.
+	ReasonKey Reason = "key"
+	// ReasonSize: the record would be larger than MaxRecordBytes.
+	ReasonSize Reason = "size"
+	// ReasonBehind: nothing is wrong with the event; an earlier one of its key is parked.
+	ReasonBehind Reason = "behind"
+)
+
+// Parked is an event that the relay holds: a record on the parked topic, keyed by the event's id.
+type Parked struct {
+	// V is the version of the record: 1.
+	V int `json:"v"`
+	// EventID, Topic, Key, Type and OccurredAt are the event's own.
+	EventID    uuid.UUID `json:"event_id"`
+	Topic      string    `json:"topic"`
+	Key        string    `json:"key"`
+	Type       string    `json:"type"`
+	OccurredAt time.Time `json:"occurred_at"`
+	// Row is its id in the outbox table.
+	Row int64 `json:"row"`
+	// Fingerprint names the schema it was written with, in hexadecimal.
+	Fingerprint string `json:"fingerprint"`
+	// Reason says why it is parked, Field names the field at fault where there is one, and Detail tells it in words.
+	Reason Reason `json:"reason"`
+	Field  string `json:"field,omitempty"`
+	Detail string `json:"detail,omitempty"`
+	// Position is its place among the parked events of its topic and key, from 1: the order of their release.
+	Position int64 `json:"position"`
+	// ParkedAt is when it was parked.
+	ParkedAt time.Time `json:"parked_at"`
+	// Payload (Avro binary) or Body (JSON), and Headers, are as in the row. Body and Headers are text, for what is parked
+	// may not be the JSON it claims to be.
+	Payload []byte `json:"payload,omitempty"`
+	Body    string `json:"body,omitempty"`
+	Headers string `json:"headers,omitempty"`
+	// Omitted says that payload, body and headers were too large for the parked topic: they are in the outbox table only.
+	Omitted bool `json:"omitted,omitempty"`
+}
+
+// maxParkedBytes bounds a record of the parked topic.
+const maxParkedBytes = 16 << 20
+
+// fault is why an event cannot be published.
+type fault struct {
+	reason Reason
+	field  string
+	detail string
+}
+
+func faultf(reason Reason, format string, args ...any) *fault {
+	return &fault{reason: reason, detail: fmt.Sprintf(format, args...)}
+}
+
+func park(e *store.Event, f *fault, position int64, now time.Time) *Parked {
+	return &Parked{
+		V: 1, EventID: e.EventID, Topic: e.Topic, Key: e.Key, Type: e.Type, OccurredAt: e.OccurredAt.UTC(), Row: e.ID,
+		Fingerprint: e.Fingerprint.String(), Reason: f.reason, Field: f.field, Detail: f.detail, Position: position,
+		ParkedAt: now.UTC(), Payload: e.Payload, Body: string(e.Body), Headers: string(e.Headers),
+	}
+}
+
+func (p *Parked) encode() ([]byte, error) {
+	value, err := json.Marshal(p)
+	if err != nil || len(value) <= maxParkedBytes {
+		return value, err
+	}
+	short := *p
+	short.Payload, short.Body, short.Headers, short.Omitted = nil, "", "", true
+	return json.Marshal(&short)
+}
+
+// decodeParked reads a record of the parked topic.
+func decodeParked(value []byte) (*Parked, error) {
+	var p Parked
+	if len(value) > 2*maxParkedBytes {
+		return nil, fmt.Errorf("parked record of %d bytes", len(value))
+	}
+	if err := json.Unmarshal(value, &p); err != nil {
+		return nil, fmt.Errorf("parked record: %w", err)
+	}
+	if p.V != 1 {
+		return nil, fmt.Errorf("parked record of version %d, this relay reads 1", p.V)
+	}
+	return &p, nil
+}

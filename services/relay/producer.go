@@ -1,0 +1,155 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// publisher writes transactions. *producer is the one on Kafka.
+type publisher interface {
+	// publish sends transaction t and returns when every record is acknowledged. Nothing of it is visible yet.
+	publish(ctx context.Context, t int64, records []*kgo.Record) error
+	// commit ends transaction t. After an error nobody knows how it ended.
+	commit(ctx context.Context, t int64) error
+}
+
+// producer is a pair of transactional clients used in turn.
+//
+// Promise 3: transaction t is always written with id t mod 2, so that two relays which each fenced one of the ids can
+// never both commit t.
+type producer struct {
+	clients [2]*kgo.Client
+	timeout time.Duration // of publish, and of commit
+}
+
+func newProducer(cfg Config) (*producer, error) {
+	p := &producer{timeout: cfg.PublishTimeout}
+	for i := range p.clients {
+		opts := append([]kgo.Opt{}, cfg.Kafka...)
+		client, err := kgo.NewClient(append(opts, producerOpts(cfg, int64(i))...)...)
+		if err != nil {
+			p.close()
+			return nil, fmt.Errorf("make a Kafka client: %w", err)
+		}
+		p.clients[i] = client
+	}
+	return p, nil
+}
+
+func producerOpts(cfg Config, t int64) []kgo.Opt {
+	parked := parkedTopic(cfg.Outbox)
+	batchBytes := func(topic string) int32 {
+		if topic == parked {
+			return maxParkedBytes + batchOverhead
+		}
+		return int32(max(cfg.MaxRecordBytes+batchOverhead, 1_000_012))
+	}
+	return []kgo.Opt{
+		kgo.TransactionalID(transactionalID(cfg.Outbox, t)),
+		kgo.TransactionTimeout(cfg.TransactionTimeout),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+		kgo.ProducerBatchMaxBytesFn(batchBytes),
+		kgo.ProducerLinger(0),
+		kgo.MaxBufferedRecords(2*maxPageSize + 1000),
+		kgo.MetadataMinAge(100 * time.Millisecond), // the default of 5 s can stall the first records of a new topic
+	}
+}
+
+// fence takes both transactional ids, which aborts what an earlier relay left open and stops it from committing more.
+func (p *producer) fence(ctx context.Context) error {
+	for i, client := range p.clients {
+		if _, _, err := client.ProducerID(ctx); err != nil {
+			return fmt.Errorf("take transactional id %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (p *producer) publish(ctx context.Context, t int64, records []*kgo.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	client := p.clients[t%2]
+	if err := client.BeginTransaction(); err != nil {
+		return fmt.Errorf("begin transaction %d: %w", t, err)
+	}
+	acks := newAcks(len(records))
+	for _, r := range records {
+		client.Produce(ctx, r, acks.done)
+	}
+	if err := acks.wait(ctx); err != nil {
+		return fmt.Errorf("publish %d records in transaction %d: %w", len(records), t, err)
+	}
+	return nil
+}
+
+func (p *producer) commit(ctx context.Context, t int64) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	if err := p.clients[t%2].EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return fmt.Errorf("commit transaction %d: %w", t, err)
+	}
+	return nil
+}
+
+// abort ends what is open, so that readers need not wait for a successor or the transaction's timeout. It is a courtesy:
+// fence does it for certain.
+func (p *producer) abort(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, client := range p.clients {
+		all.Go(func() {
+			if client.AbortBufferedRecords(ctx) == nil {
+				_ = client.EndTransaction(ctx, kgo.TryAbort)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (p *producer) close() {
+	for _, client := range p.clients {
+		if client != nil {
+			client.Close()
+		}
+	}
+}
+
+// acks waits for the acknowledgements of a transaction's records.
+type acks struct {
+	mu   sync.Mutex // guards the following
+	left int
+	err  error // the first
+
+	all chan struct{} // closed when left is 0 or err is set
+}
+
+func newAcks(n int) *acks { return &acks{left: n, all: make(chan struct{})} }
+
+func (a *acks) done(_ *kgo.Record, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left--
+	if a.err != nil {
+		return
+	}
+	a.err = err
+	if err != nil || a.left == 0 {
+		close(a.all)
+	}
+}
+
+func (a *acks) wait(ctx context.Context) error {
+	select {
+	case <-a.all:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.err
+	case <-ctx.Done():
+		return fmt.Errorf("not acknowledged: %w", ctx.Err())
+	}
+}

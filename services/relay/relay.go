@@ -1,0 +1,160 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Relay publishes the events of one outbox. Its methods are safe for concurrent use.
+type Relay struct {
+	cfg     Config
+	pg      *pgx.ConnConfig
+	retry   backoff
+	status  *status
+	trouble *troubles
+	point   func(string)
+	// lead takes the place of the election in tests; nil otherwise.
+	lead func(ctx context.Context) (*leadership, error)
+}
+
+// New checks the configuration and returns a relay that does nothing before Run. The error names the field at fault.
+func New(cfg Config) (*Relay, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	pg, err := pgx.ParseConfig(cfg.Postgres)
+	if err != nil {
+		return nil, fmt.Errorf("relay: Postgres: %w", err)
+	}
+	if pg.ConnectTimeout == 0 {
+		pg.ConnectTimeout = connectTimeout
+	}
+	logger := cfg.Logger.With("outbox", cfg.Outbox)
+	cfg.Logger = logger
+	m, err := newMetrics(cfg.Metrics, cfg.Outbox)
+	if err != nil {
+		return nil, fmt.Errorf("relay: Metrics: %w", err)
+	}
+	return &Relay{
+		cfg: cfg, pg: pg, retry: backoff{min: cfg.RetryMin, max: cfg.RetryMax},
+		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(logger), point: func(string) {},
+	}, nil
+}
+
+// Run stands by until this relay is the leader, then publishes until ctx ends or leadership is lost, and stands by again.
+// Trouble with Postgres, Kafka or the registry is waited out. It returns nil after ctx has ended, and an error only when
+// an operator must decide (a *StopError, or one for which store.NeedsOperator is true): going on could lose events or
+// publish them twice.
+func (r *Relay) Run(ctx context.Context) error {
+	r.cfg.Logger.Info("relay started")
+	err := r.run(ctx)
+	if err != nil {
+		err = fmt.Errorf("relay %s: %w", r.cfg.Outbox, err)
+	}
+	r.status.stopped(err)
+	r.cfg.Logger.Info("relay stopped")
+	return err
+}
+
+func (r *Relay) run(ctx context.Context) error {
+	for {
+		r.status.set(StateStandby)
+		lead, err := r.standBy(ctx)
+		if err != nil {
+			return nil // ctx has ended
+		}
+		r.cfg.Logger.Info("relay leads")
+		err = r.work(lead.ctx)
+		lead.end()
+		if ctx.Err() != nil || mustStop(err) {
+			return stopping(err)
+		}
+		r.cfg.Logger.Warn("relay has lost its leadership and stands by", "err", context.Cause(lead.ctx))
+	}
+}
+
+// stopping keeps of err what an operator must hear.
+func stopping(err error) error {
+	if mustStop(err) {
+		return err
+	}
+	return nil
+}
+
+// work runs sessions, one after the other, while ctx lasts.
+func (r *Relay) work(ctx context.Context) error {
+	attempt := 0
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := r.session(ctx, attempt == 0)
+		if err == nil || mustStop(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(began) > calmAfter {
+			attempt = 0
+		}
+		r.status.restarted(err)
+		r.trouble.report("stream")(err)
+		if r.retry.wait(ctx, attempt) != nil {
+			break
+		}
+		attempt++
+	}
+	return nil
+}
+
+// calmAfter is how long a session must have lasted for the next pause to be a short one again.
+const calmAfter = 10 * time.Second
+
+// session starts from the cursor and publishes until something goes wrong; nil means that ctx has ended.
+func (r *Relay) session(ctx context.Context, tell bool) error {
+	r.status.set(StateStarting)
+	s, err := r.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	r.status.ready(s.cursor)
+	if tell {
+		r.cfg.Logger.Info("relay publishes", "t", s.cursor.T, "seq", s.cursor.Seq, "row", s.cursor.Row)
+	}
+	watch := r.watch(ctx)
+	defer watch.stop()
+	work, cancel := outlive(ctx, r.cfg.StopTimeout)
+	defer cancel()
+	err = s.run(ctx, work)
+	if ctx.Err() != nil && !mustStop(err) {
+		return nil
+	}
+	return err
+}
+
+// outlive returns a context that ends d after ctx has.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel(errStopTimeout)
+		case <-done:
+		}
+	})
+	return work, func() {
+		stop()
+		close(done)
+		cancel(context.Canceled)
+	}
+}
+
+var errStopTimeout = errors.New("not finished within StopTimeout")

@@ -1,0 +1,162 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/schemas/avro"
+	"github.com/millrace/millrace/schemas/registry"
+)
+
+// schemaKey is a schema under a subject; the topic is enough to know the subject.
+type schemaKey struct {
+	fingerprint schemas.Fingerprint
+	topic       string
+}
+
+// resolved is what framing an event takes.
+type resolved struct {
+	id    int
+	codec *avro.Codec
+	wrong *fault
+	until time.Time // when a fault is looked at again
+}
+
+// faultAge is how long a schema that cannot be used is not asked for again.
+const faultAge = 10 * time.Second
+
+// schemaIDs resolves schemas to registry ids. It belongs to the loop.
+//
+// The registry is asked once a process for each schema, so that a registry that was emptied or exchanged is noticed. Ids
+// that were committed to the cursor topic answer while it is away.
+type schemaIDs struct {
+	registry Registry
+	subjects Subjects
+	lookup   func(ctx context.Context, fp schemas.Fingerprint) (*schemas.Schema, error)
+	// missing tells lookup's "there is no such schema" from trouble.
+	missing func(error) bool
+	// away reports the registry's state: an error, or nil when it answers again.
+	away  func(error)
+	retry backoff
+	now   func() time.Time
+
+	cache map[schemaKey]*resolved
+	known map[string]int // subject and fingerprint -> id, as committed to the cursor topic
+	fresh []idRecord     // not committed yet
+}
+
+// idRecord is a record of partition 1 of the cursor topic.
+type idRecord struct {
+	V           int    `json:"v"`
+	Fingerprint string `json:"fingerprint"`
+	Subject     string `json:"subject"`
+	ID          int    `json:"id"`
+}
+
+func (r idRecord) key() string { return r.Fingerprint + " " + r.Subject }
+
+// load takes a record that was read back; unreadable ones are asked for again.
+func (s *schemaIDs) load(value []byte) {
+	var r idRecord
+	if err := json.Unmarshal(value, &r); err == nil && r.V == 1 && r.ID > 0 {
+		s.known[r.key()] = r.ID
+	}
+}
+
+// takeFresh returns records for the ids that the cursor topic does not hold yet.
+func (s *schemaIDs) takeFresh(topic string) ([]*kgo.Record, error) {
+	var records []*kgo.Record
+	for _, r := range s.fresh {
+		value, err := json.Marshal(r)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, &kgo.Record{Topic: topic, Partition: idPartition, Key: []byte(r.key()), Value: value})
+		s.known[r.key()] = r.ID
+	}
+	s.fresh = nil
+	return records, nil
+}
+
+// resolve returns id and codec of the schema an event was written with. It waits while the registry is away and the id is
+// not known.
+func (s *schemaIDs) resolve(ctx context.Context, fp schemas.Fingerprint, topic string) (*resolved, *fault, error) {
+	r, ok := s.cache[schemaKey{fp, topic}]
+	if ok && (r.wrong == nil || s.now().Before(r.until)) {
+		return r, r.wrong, nil
+	}
+	r, err := s.find(ctx, fp, topic)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.wrong != nil {
+		r.until = s.now().Add(faultAge)
+	}
+	s.cache[schemaKey{fp, topic}] = r
+	return r, r.wrong, nil
+}
+
+func (s *schemaIDs) find(ctx context.Context, fp schemas.Fingerprint, topic string) (*resolved, error) {
+	schema, err := s.lookup(ctx, fp)
+	switch {
+	case err != nil && s.missing(err):
+		return &resolved{wrong: faultf(ReasonSchema, "no schema with fingerprint %s is in the outbox", fp)}, nil
+	case err != nil:
+		return nil, fmt.Errorf("look up schema %s: %w", fp, err)
+	}
+	codec, err := avro.New(schema.Text)
+	if err != nil {
+		return &resolved{wrong: faultf(ReasonSchema, "schema %s: %v", schema.Name, err)}, nil
+	}
+	id, wrong, err := s.register(ctx, schema, s.subject(topic, schema.Name))
+	if err != nil {
+		return nil, err
+	}
+	return &resolved{id: id, codec: codec, wrong: wrong}, nil
+}
+
+func (s *schemaIDs) subject(topic, name string) string {
+	switch s.subjects {
+	case TopicSubjects:
+		return topic + "-value"
+	case RecordSubjects:
+		return name
+	}
+	return topic + "-" + name
+}
+
+// register asks until the registry answers, unless the id is known from before.
+func (s *schemaIDs) register(ctx context.Context, schema *schemas.Schema, subject string) (int, *fault, error) {
+	r := idRecord{V: 1, Fingerprint: schema.Fingerprint.String(), Subject: subject}
+	known, isKnown := s.known[r.key()]
+	for attempt := 0; ; attempt++ {
+		id, err := s.registry.Register(ctx, subject, schema.Text)
+		var refused *registry.ErrIncompatible
+		switch {
+		case err == nil:
+			s.away(nil)
+			if r.ID = id; id != known {
+				s.fresh = append(s.fresh, r)
+			}
+			return id, nil, nil
+		case errors.As(err, &refused):
+			s.away(nil)
+			return 0, faultf(ReasonRefused, "%v", err), nil
+		case ctx.Err() != nil:
+			return 0, nil, ctx.Err()
+		}
+		s.away(fmt.Errorf("register %s: %w", subject, err))
+		if isKnown {
+			return known, nil, nil
+		}
+		if err := s.retry.wait(ctx, attempt); err != nil {
+			return 0, nil, err
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/outbox/store"
+)
+
+// startTimeout bounds the way from connecting to the first poll. It is longer than what Kafka may take to abort the
+// transactions of a predecessor.
+const startTimeout = 60 * time.Second
+
+// abortTimeout bounds the attempt to abort an open transaction when a session ends.
+const abortTimeout = 2 * time.Second
+
+// session is the relay between two starts: connections, the cursor, and what was read back with it. Whatever goes wrong,
+// it is thrown away wholly and a new one starts from the cursor.
+type session struct {
+	r        *Relay
+	cfg      Config
+	conn     *pgx.Conn
+	client   *kgo.Client // for administration and reading
+	topics   *topics
+	producer *producer
+	framer   *framer
+
+	loop
+}
+
+// start makes a session ready to poll. The order is what makes it safe:
+//
+//	Postgres is fit, and is no standby
+//	cursor and parked topic exist
+//	both transactional ids are taken: no other relay commits from here on
+//	no transaction is open on those topics: what is read now is final
+//	the cursor is read, and belongs to this database and this topic
+//	schema ids and parked events are read to their ends
+//	events topics exist with the partitions that the cursor counts on
+func (r *Relay) start(ctx context.Context) (s *session, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	s = &session{r: r, cfg: r.cfg}
+	defer func() {
+		if err != nil {
+			s.close()
+			s = nil
+		}
+	}()
+	reader, source, err := s.openPostgres(ctx)
+	if err != nil {
+		return s, err
+	}
+	where, err := s.openKafka(ctx)
+	if err != nil {
+		return s, err
+	}
+	logs, err := openLogs(ctx, s.client, stableEnds, cursorTopic(s.cfg.Outbox), parkedTopic(s.cfg.Outbox))
+	if err != nil {
+		return s, err
+	}
+	cur, err := s.loadCursor(ctx, logs, where)
+	if err != nil {
+		return s, err
+	}
+	if err := s.checkSource(ctx, reader, cur, source); err != nil {
+		return s, err
+	}
+	if s.framer, err = s.newFramer(ctx, logs, reader); err != nil {
+		return s, err
+	}
+	if err := s.topics.ensureConfigured(ctx, cur.Partitions); err != nil {
+		return s, err
+	}
+	s.loop = loop{
+		cfg: s.cfg, source: reader, publisher: s.producer, framer: s.framer, report: r.status, point: r.point,
+		well: func() { r.trouble.report("stream")(nil) }, cursor: cur, now: time.Now, idle: s.cfg.PollMin,
+	}
+	return s, nil
+}
+
+func (s *session) openPostgres(ctx context.Context) (*store.Reader, store.Source, error) {
+	var err error
+	if s.conn, err = s.r.connect(ctx, "poll"); err != nil {
+		return nil, store.Source{}, err
+	}
+	var options []store.ReaderOption
+	if s.cfg.AllowFsyncOff {
+		options = append(options, store.AllowFsyncOff())
+	}
+	reader, err := store.NewReader(ctx, s.conn, s.cfg.Schema, options...)
+	if err != nil {
+		return nil, store.Source{}, fmt.Errorf("prepare to read the outbox: %w", err)
+	}
+	source, err := reader.Source(ctx)
+	if err != nil {
+		return nil, store.Source{}, fmt.Errorf("ask Postgres about itself: %w", err)
+	}
+	return reader, source, nil
+}
+
+func (s *session) openKafka(ctx context.Context) (place, error) {
+	var err error
+	if s.client, err = kgo.NewClient(s.cfg.Kafka...); err != nil {
+		return place{}, fmt.Errorf("make a Kafka client: %w", err)
+	}
+	s.topics = &topics{cfg: s.cfg, client: s.client, admin: kadm.NewClient(s.client)}
+	where, err := s.topics.ensureInternals(ctx)
+	if err != nil {
+		return place{}, err
+	}
+	if s.producer, err = newProducer(s.cfg); err != nil {
+		return place{}, err
+	}
+	s.r.point(pointFence)
+	return where, s.producer.fence(ctx)
+}
+
+// checkSource stops when the database is not the one the cursor was taken from.
+func (s *session) checkSource(ctx context.Context, reader *store.Reader, cur *cursor, now store.Source) error {
+	if err := store.Check(cur.Source, now); err != nil {
+		return err
+	}
+	if cur.Row == 0 {
+		return nil
+	}
+	if err := reader.VerifyRow(ctx, cur.Row, cur.EventID); err != nil {
+		return fmt.Errorf("look for the last published row, %d: %w", cur.Row, err)
+	}
+	return nil
+}
+
+func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog, reader *store.Reader) (*framer, error) {
+	ids := &schemaIDs{
+		registry: s.cfg.Registry, subjects: s.cfg.Subjects, lookup: reader.Schema,
+		missing: func(err error) bool { return errors.Is(err, store.ErrNoSchema) },
+		away:    s.r.trouble.report("registry"), retry: s.r.retry, now: time.Now,
+		cache: map[schemaKey]*resolved{}, known: map[string]int{},
+	}
+	idLog := logs[cursorTopic(s.cfg.Outbox)][idPartition]
+	if err := idLog.scan(ctx, idLog.start, func(r *kgo.Record) bool { ids.load(r.Value); return true }); err != nil {
+		return nil, err
+	}
+	parked, err := readParked(ctx, logs[parkedTopic(s.cfg.Outbox)])
+	if err != nil {
+		return nil, err
+	}
+	held := newLines()
+	for _, p := range parked {
+		held.load(p)
+	}
+	s.r.status.parked(held.events)
+	return &framer{
+		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: held, partitions: s.topics.partitions, now: time.Now,
+	}, nil
+}
+
+// close lets go of everything; it may be called on a session that did not start.
+func (s *session) close() {
+	if s.open != 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
+		s.producer.abort(ctx)
+		cancel()
+	}
+	if s.producer != nil {
+		s.producer.close()
+	}
+	if s.client != nil {
+		s.client.Close()
+	}
+	if s.conn != nil {
+		closeConn(s.conn)
+	}
+}
