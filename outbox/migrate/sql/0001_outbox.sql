@@ -69,7 +69,7 @@ $millrace$;
 -- Schemas, never changed once stored. The row with the highest seq of a name is that type's current schema: the
 -- one emit() stamps. fields, required and not_null are worked out from the definition when it is stored, so that
 -- emit() need not read Avro: every field; those that must be given (no default, null not allowed); those whose
--- value cannot be null.
+-- value cannot be null; and whether the key is a uuid, whose text is lower case.
 create table {{schema}}.schema (
     fingerprint bytea       primary key check (octet_length(fingerprint) = 16),
     name        text        not null,
@@ -79,6 +79,7 @@ create table {{schema}}.schema (
     fields      text[]      not null default '{}',
     required    text[]      not null default '{}',
     not_null    text[]      not null default '{}',
+    key_uuid    boolean     not null default false,
     created_at  timestamptz not null default clock_timestamp(),
     seq         bigint      generated always as identity
 );

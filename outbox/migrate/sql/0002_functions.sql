@@ -36,7 +36,7 @@ declare
     header_sum  bigint;
     new_id      uuid := gen_random_uuid();
 begin
-    select c.fingerprint, c.topic, c.key_field, c.fields, c.required, c.not_null
+    select c.fingerprint, c.topic, c.key_field, c.key_uuid, c.fields, c.required, c.not_null
       into s
       from {{schema}}.schema c
      where c.name = emit.type
@@ -87,6 +87,9 @@ begin
             event_key := trim_scale((emit.body ->> s.key_field)::numeric)::text;
         elsif key_type = 'string' then
             event_key := emit.body ->> s.key_field;
+        end if;
+        if s.key_uuid then
+            event_key := lower(event_key); -- as it is written to Avro
         end if;
     end if;
     if event_key is null or event_key = '' then
