@@ -138,10 +138,20 @@ func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
 			return consumers.AsSystemic(err)
 		}
 	}
+	if err := s.crashAt("before the batch"); err != nil {
+		return err
+	}
 	if err := s.write(ix, batch, c.TopicPartition, p, p.record.with(c.Next, c.Quarantine)); err != nil {
 		return fmt.Errorf("commit %s/%d from %d to %d to search index: %w", c.Topic, c.Partition, c.From, c.Next, err)
 	}
-	return nil
+	return s.crashAt("after the batch")
+}
+
+func (s *Sink) crashAt(point string) error {
+	if s.crash == nil {
+		return nil
+	}
+	return s.crash(point)
 }
 
 // owned returns the partition, locked, if the commit's owner still is the owner and goes on where the partition stands.

@@ -64,10 +64,9 @@ type layout struct {
 	text    string           // name of the field that holds all words
 }
 
-// searchable is implemented by projections that say which text columns are words and which are keywords.
+// searchable is implemented by projections that say which text columns are keywords. The others are words, named or not.
 type searchable interface {
-	SearchText() []string
-	SearchKeyword() []string
+	SearchFields() projection.Search
 }
 
 func newLayouts(projections []fold.Projection) (map[string]*layout, error) {
@@ -85,11 +84,8 @@ func newLayout(p fold.Projection) *layout {
 	l := &layout{entity: p.Entity(), columns: p.Columns(), byName: map[string]field{}, text: p.Entity() + "." + textField}
 	keywords := map[string]bool{}
 	if s, ok := p.(searchable); ok {
-		for _, name := range s.SearchKeyword() {
+		for _, name := range s.SearchFields().Keyword {
 			keywords[name] = true
-		}
-		for _, name := range s.SearchText() { // a column named twice is text
-			delete(keywords, name)
 		}
 	}
 	for _, c := range l.columns {

@@ -95,6 +95,8 @@ type Sink struct {
 	storeDir string             // where scorch keeps its segment files
 	searches chan struct{}      // a slot for each running search
 
+	crash func(point string) error // tests stop a Commit here; nil otherwise
+
 	closing sync.RWMutex // guards index: held for reading while it is in use
 	index   bleve.Index  // nil once closed
 

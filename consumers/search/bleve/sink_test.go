@@ -44,8 +44,7 @@ func (w widgets) Columns() []projection.Column {
 		col("took", projection.Duration),
 	}
 }
-func (w widgets) SearchText() []string    { return nil }
-func (w widgets) SearchKeyword() []string { return []string{"sku"} }
+func (w widgets) SearchFields() projection.Search { return projection.Search{Keyword: []string{"sku"}} }
 func (w widgets) Fold(prev projection.State, _ *consumers.Event) (projection.State, error) {
 	return prev, nil
 }
