@@ -12,6 +12,8 @@ CACHE := $(or $(MILLRACE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace)
 STATICCHECK_VERSION := v0.8.2
 STATICCHECK := $(CACHE)/bin/staticcheck-$(STATICCHECK_VERSION)
 SERVERS := bin/servers
+# Tests run this binary instead of each package linking its own.
+TESTENV := MILLRACE_TEST_BINARY=$(CURDIR)/bin/millrace
 
 .PHONY: help
 help: ## list the targets
@@ -27,16 +29,16 @@ demo: build ## try the product: the main job on in-process parts (ARGS="--events
 	@exec bin/millrace demo $(ARGS)
 
 .PHONY: test
-test: $(SERVERS) ## run every test, on real Postgres, Kafka, Apicurio and Redis
-	@exec $(SERVERS) $(GO) test -p $(P) -timeout $(TIMEOUT) $(ARGS) ./...
+test: $(SERVERS) build ## run every test, on real Postgres, Kafka, Apicurio and Redis
+	@$(TESTENV) exec $(SERVERS) $(GO) test -p $(P) -timeout $(TIMEOUT) $(ARGS) ./...
 
 .PHONY: test-short
-test-short: $(SERVERS) ## the fast part, under a minute: no Java server is started
-	@exec $(SERVERS) -only postgres,redis $(GO) test -short -p $(P) $(ARGS) ./...
+test-short: $(SERVERS) build ## the fast part, under a minute: no Java server is started
+	@$(TESTENV) exec $(SERVERS) -only postgres,redis $(GO) test -short -p $(P) $(ARGS) ./...
 
 .PHONY: e2e-flights
-e2e-flights: $(SERVERS) ## all flights of 2013 (about a million events) through real servers, with the rate of each stage
-	@MILLRACE_FLIGHTS=all exec $(SERVERS) $(GO) test -count=1 -v -timeout 60m $(ARGS) ./test/flights/...
+e2e-flights: $(SERVERS) build ## all flights of 2013 (about a million events) through real servers, with the rate of each stage
+	@$(TESTENV) MILLRACE_FLIGHTS=all exec $(SERVERS) $(GO) test -count=1 -v -timeout 60m $(ARGS) ./test/flights/...
 
 .PHONY: servers
 servers: $(SERVERS) ## start the real servers and print their addresses, until Ctrl-C

@@ -20,6 +20,10 @@ var buildOnce = sync.OnceValues(buildBinary)
 func Binary(t testing.TB) string {
 	t.Helper()
 	if path := os.Getenv(BinaryEnv); path != "" {
+		// A look that go test's cache takes note of: another binary is another result.
+		if _, err := os.Stat(path); err != nil {
+			t.Fatalf("%s: %v", BinaryEnv, err)
+		}
 		return path
 	}
 	path, err := buildOnce()

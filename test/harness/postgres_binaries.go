@@ -48,7 +48,7 @@ func fetchPostgres() (string, error) {
 		return "", err
 	}
 	version := embeddedpostgres.V17
-	dir, err := cached(root, "postgres-"+string(version), func(dir string) error {
+	dir, err := cached(root, "harness-postgres-"+string(version), func(dir string) error {
 		port, err := FreePort()
 		if err != nil {
 			return err
