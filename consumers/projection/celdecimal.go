@@ -27,8 +27,8 @@ func decimalOptions() []cel.EnvOption {
 		cel.Function(operators.Subtract, cel.Overload("subtract_decimal_decimal", two, decimalType)),
 		cel.Function(operators.Multiply, cel.Overload("multiply_decimal_decimal", two, decimalType)),
 		cel.Function(operators.Negate, cel.Overload("negate_decimal", two[:1], decimalType)),
-		cel.Function("string", cel.Overload("decimal_to_string", two[:1], cel.StringType)),
-		cel.Function("double", cel.Overload("decimal_to_double", two[:1], cel.DoubleType)),
+		cel.Function("string", cel.Overload("decimal_to_string", two[:1], cel.StringType, convert(types.StringType))),
+		cel.Function("double", cel.Overload("decimal_to_double", two[:1], cel.DoubleType, convert(types.DoubleType))),
 		cel.Function("decimal",
 			cel.Overload("string_to_decimal", []*cel.Type{cel.StringType}, decimalType, cel.UnaryBinding(decimalOf)),
 			cel.Overload("int_to_decimal", []*cel.Type{cel.IntType}, decimalType, cel.UnaryBinding(decimalOf)),
@@ -42,6 +42,10 @@ func decimalOptions() []cel.EnvOption {
 		opts = append(opts, cel.Function(op, cel.Overload(name+"_decimal", two, cel.BoolType)))
 	}
 	return opts
+}
+
+func convert(to *types.Type) cel.OverloadOpt {
+	return cel.UnaryBinding(func(v ref.Val) ref.Val { return v.ConvertToType(to) })
 }
 
 func decimalOf(v ref.Val) ref.Val {

@@ -1,11 +1,9 @@
 package projection
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/big"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +11,7 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
+	"cel.dev/cel-go/interpreter"
 )
 
 // adapter gives CEL the decoded values. It differs from the standard one in decimals, which stay exact, and in maps, which are
@@ -33,6 +32,30 @@ func (a adapter) NativeToValue(v any) ref.Val {
 		return sortedMap{types.NewRefValMap(a, x)}
 	}
 	return a.Adapter.NativeToValue(v)
+}
+
+// sortLiterals makes the maps that an expression writes out sorted ones.
+func sortLiterals(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
+	if c, ok := i.(interpreter.InterpretableConstructor); ok && c.Type() == types.MapType {
+		return sortedLiteral{c}, nil
+	}
+	return i, nil
+}
+
+type sortedLiteral struct {
+	interpreter.InterpretableConstructor
+}
+
+func (l sortedLiteral) Exec(f *interpreter.ExecutionFrame) ref.Val {
+	v := l.InterpretableConstructor.Exec(f)
+	if m, ok := v.(traits.Mapper); ok {
+		return sortedMap{m}
+	}
+	return v
+}
+
+func (l sortedLiteral) Eval(vars interpreter.Activation) ref.Val {
+	return l.Exec(interpreter.AsFrame(vars))
 }
 
 // sortedMap is a map that is walked in order of its keys.
@@ -57,21 +80,6 @@ func (m sortedMap) Iterator() traits.Iterator {
 	})
 	return types.NewRefValList(types.DefaultTypeAdapter, keys).Iterator()
 }
-
-// stateValue is the variable state: columns are read off it, nothing else.
-type stateValue []any
-
-var stateType = types.NewObjectType(stateTypeName)
-
-func (s stateValue) ConvertToNative(reflect.Type) (any, error) {
-	return nil, errors.New("state is no value; name a column")
-}
-func (s stateValue) ConvertToType(ref.Type) ref.Val {
-	return types.NewErr("state is no value; name a column")
-}
-func (s stateValue) Equal(ref.Val) ref.Val { return types.NewErr("state is no value; name a column") }
-func (s stateValue) Type() ref.Type        { return stateType }
-func (s stateValue) Value() any            { return []any(s) }
 
 // nativeOf turns the result of an expression into a value as decoded events hold them, ready for Coerce.
 func nativeOf(v ref.Val, depth int) (any, error) {
@@ -102,6 +110,8 @@ func nativeOf(v ref.Val, depth int) (any, error) {
 		return x.Duration, nil
 	case decimal:
 		return x.r, nil
+	case record:
+		return x.fields, nil
 	case *types.Optional:
 		if !x.HasValue() {
 			return nil, nil
@@ -152,23 +162,4 @@ type input struct {
 	version int64
 	time    time.Time
 	typ     string
-}
-
-// ResolveName gives CEL a variable.
-func (in *input) ResolveName(name string) (any, bool) {
-	switch name {
-	case "event":
-		return in.event, true
-	case "state":
-		return stateValue(in.state), true
-	case "key":
-		return in.key, true
-	case "version":
-		return in.version, true
-	case "time":
-		return in.time, true
-	case "type":
-		return in.typ, true
-	}
-	return nil, false
 }

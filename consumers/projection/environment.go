@@ -39,9 +39,10 @@ func eventEnvironment(eventType string, event []avro.Field, state []Column) (*ce
 	if err != nil {
 		return nil, err
 	}
+	values := adapter{base.CELTypeAdapter()}
 	return base.Extend(
-		cel.CustomTypeProvider(newProvider(base.CELTypeProvider(), eventType, event, state)),
-		cel.CustomTypeAdapter(adapter{base.CELTypeAdapter()}),
+		cel.CustomTypeProvider(newProvider(base.CELTypeProvider(), values, eventType, event, state)),
+		cel.CustomTypeAdapter(values),
 		cel.Variable("event", cel.ObjectType(eventType)),
 		cel.Variable("state", cel.ObjectType(stateTypeName)),
 		cel.Variable("version", cel.IntType),
@@ -56,9 +57,10 @@ func stateEnvironment(state []Column) (*cel.Env, error) {
 	if err != nil {
 		return nil, err
 	}
+	values := adapter{base.CELTypeAdapter()}
 	return base.Extend(
-		cel.CustomTypeProvider(newProvider(base.CELTypeProvider(), "@none", nil, state)),
-		cel.CustomTypeAdapter(adapter{base.CELTypeAdapter()}),
+		cel.CustomTypeProvider(newProvider(base.CELTypeProvider(), values, "@none", nil, state)),
+		cel.CustomTypeAdapter(values),
 		cel.Variable("state", cel.ObjectType(stateTypeName)),
 	)
 }

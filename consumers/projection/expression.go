@@ -31,7 +31,12 @@ type (
 	eventField  struct{ path []string }
 	stateColumn struct{ index int }
 	variable    struct{ name string }
-	program     struct{ cel.Program }
+	program     struct {
+		cel.Program
+		adapter types.Adapter
+		event   []avro.Field
+		columns []Column
+	}
 )
 
 func (c constant) eval(*input) (any, error) { return c.value, nil }
@@ -64,14 +69,8 @@ func (v variable) eval(in *input) (any, error) {
 	return in.event, nil
 }
 
-// activation adapts input to CEL's interface.
-type activation struct{ *input }
-
-// Parent says that there are no outer variables.
-func (activation) Parent() cel.Activation { return nil }
-
-func (p program) eval(in *input) (any, error) {
-	out, _, err := p.Eval(activation{in})
+func (p *program) eval(in *input) (any, error) {
+	out, _, err := p.Eval(activation{in, p})
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +96,9 @@ func (c *compiler) parse(src scalar, where string, all []string) (*cel.Ast, refe
 	refs := referencesOf(parsed.NativeRep().Expr())
 	if refs.bound != "" {
 		return nil, refs, src.fail(c.file, where, "the name "+refs.bound+" has a meaning here; choose another for the elements")
+	}
+	if refs.made != "" {
+		return nil, refs, src.fail(c.file, where, "an expression cannot make a record of type "+refs.made+"; write a map: {'name': value}")
 	}
 	for _, path := range refs.event {
 		if c.event == nil {
@@ -135,11 +137,11 @@ func (c *compiler) compile(src scalar, where string, parsed *cel.Ast, refs refer
 	if e.result = resultOf(checked.OutputType()); e.result.refused != "" {
 		return nil, src.fail(c.file, where, e.result.refused)
 	}
-	prg, err := c.env.Program(checked, cel.CostLimit(costLimit), cel.EvalOptions(cel.OptOptimize))
+	prg, err := c.env.Program(checked, cel.CostLimit(costLimit), cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(sortLiterals))
 	if err != nil {
 		return nil, src.fail(c.file, where, err.Error())
 	}
-	e.form = program{prg}
+	e.form = &program{prg, c.env.CELTypeAdapter(), c.event, c.columns}
 	return e, nil
 }
 
@@ -195,6 +197,7 @@ func (c *compiler) directField(path []string) (evaluator, result) {
 func (c *compiler) issue(src scalar, where string, iss *cel.Issues) error {
 	first := iss.Errors()[0]
 	reason := strings.ReplaceAll(first.Message, " (in container '')", "")
+	reason, _, _ = strings.Cut(reason, " expecting {") // every token there is
 	if strings.HasPrefix(reason, "undeclared reference") {
 		reason += "; the variables are " + c.variables()
 	}

@@ -17,13 +17,14 @@ const stateTypeName = "@state"
 // provider tells CEL the types of one event type's fields, those of its nested records, and those of the state's columns, so that
 // a name that does not exist is an error when the declaration is loaded.
 type provider struct {
-	types.Provider                                        // the standard types
+	types.Provider // the standard types
+	adapter        types.Adapter
 	structs        map[string]map[string]*types.FieldType // by type name, by field name
 }
 
 // newProvider registers the root record of an event type under its name.
-func newProvider(base types.Provider, eventType string, event []avro.Field, state []Column) *provider {
-	p := &provider{Provider: base, structs: map[string]map[string]*types.FieldType{}}
+func newProvider(base types.Provider, a types.Adapter, eventType string, event []avro.Field, state []Column) *provider {
+	p := &provider{Provider: base, adapter: a, structs: map[string]map[string]*types.FieldType{}}
 	p.addRecord(eventType, event)
 	p.addState(state)
 	return p
@@ -35,9 +36,15 @@ func (p *provider) addRecord(name string, list []avro.Field) {
 	record := make(map[string]*types.FieldType, len(list))
 	for _, f := range list {
 		record[f.Name] = &types.FieldType{
-			Type:    p.celType(name+"."+f.Name, f.Type),
-			IsSet:   func(target any) bool { v, err := member(target, f.Name); return err == nil && v != nil },
-			GetFrom: func(target any) (any, error) { return member(target, f.Name) },
+			Type:  p.celType(name+"."+f.Name, f.Type),
+			IsSet: func(target any) bool { v, err := member(target, f.Name); return err == nil && v != nil },
+			GetFrom: func(target any) (any, error) {
+				v, err := member(target, f.Name)
+				if err != nil {
+					return nil, err
+				}
+				return valueOf(p.adapter, f.Type, v), nil
+			},
 		}
 	}
 	p.structs[name] = record

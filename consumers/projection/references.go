@@ -15,6 +15,8 @@ type references struct {
 	state []string   // columns
 	// bound is a name of ours that the expression gives another meaning, as in list.map(event, ...).
 	bound string
+	// made is the type of a record that the expression would make.
+	made string
 }
 
 var variables = []string{"event", "state", "key", "version", "time", "type"}
@@ -28,6 +30,9 @@ func referencesOf(e ast.Expr) references {
 					refs.bound = name
 				}
 			}
+		}
+		if e.Kind() == ast.StructKind {
+			refs.made = e.AsStruct().TypeName()
 		}
 		root, path, _ := access(e)
 		switch {
