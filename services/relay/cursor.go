@@ -78,19 +78,23 @@ func (c *cursor) encode() ([]byte, error) {
 
 // decodeCursor reads a cursor record. Its errors are ErrCursorUnreadable in a *StopError.
 func decodeCursor(value []byte) (*cursor, error) {
+	unreadable := func(format string, args ...any) (*cursor, error) {
+		return nil, stopf("run the newest version of the relay that ever ran on this outbox",
+			"%w: "+format, append([]any{ErrCursorUnreadable}, args...)...)
+	}
 	if len(value) > maxCursorBytes {
-		return nil, fmt.Errorf("%w: a record of %d bytes, at most %d are read", ErrCursorUnreadable, len(value), maxCursorBytes)
+		return unreadable("a record of %d bytes, at most %d are read", len(value), maxCursorBytes)
 	}
 	var j cursorJSON
 	if err := json.Unmarshal(value, &j); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCursorUnreadable, err)
+		return unreadable("%w", err)
 	}
 	if j.V != cursorVersion {
-		return nil, fmt.Errorf("%w: version %d, this relay reads %d", ErrCursorUnreadable, j.V, cursorVersion)
+		return unreadable("version %d, this relay reads %d", j.V, cursorVersion)
 	}
 	c, err := j.cursor()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCursorUnreadable, err)
+		return unreadable("%w", err)
 	}
 	return c, nil
 }

@@ -29,11 +29,10 @@ type producer struct {
 func newProducer(cfg Config) (*producer, error) {
 	p := &producer{timeout: cfg.PublishTimeout}
 	for i := range p.clients {
-		opts := append([]kgo.Opt{}, cfg.Kafka...)
-		client, err := kgo.NewClient(append(opts, producerOpts(cfg, int64(i))...)...)
+		client, err := newClient(cfg.Kafka, producerOpts(cfg, int64(i))...)
 		if err != nil {
 			p.close()
-			return nil, fmt.Errorf("make a Kafka client: %w", err)
+			return nil, err
 		}
 		p.clients[i] = client
 	}
@@ -57,8 +56,17 @@ func producerOpts(cfg Config, t int64) []kgo.Opt {
 		kgo.ProducerBatchMaxBytesFn(batchBytes),
 		kgo.ProducerLinger(0),
 		kgo.MaxBufferedRecords(2*maxPageSize + 1000),
-		kgo.MetadataMinAge(100 * time.Millisecond), // the default of 5 s can stall the first records of a new topic
 	}
+}
+
+// newClient makes a client that sees a topic soon after it was made: by default it would look every 5 s at most.
+func newClient(kafka []kgo.Opt, more ...kgo.Opt) (*kgo.Client, error) {
+	opts := append([]kgo.Opt{kgo.MetadataMinAge(100 * time.Millisecond)}, kafka...)
+	client, err := kgo.NewClient(append(opts, more...)...)
+	if err != nil {
+		return nil, fmt.Errorf("make a Kafka client: %w", err)
+	}
+	return client, nil
 }
 
 // fence takes both transactional ids, which aborts what an earlier relay left open and stops it from committing more.

@@ -15,9 +15,9 @@ import (
 // ListParked returns the events that the relay of an outbox holds, in the order in which they were parked. kafka are the
 // options that reach the brokers. It needs no relay to run, and returns none where the outbox never parked anything.
 func ListParked(ctx context.Context, kafka []kgo.Opt, outbox string) ([]*Parked, error) {
-	client, err := kgo.NewClient(kafka...)
+	client, err := newClient(kafka)
 	if err != nil {
-		return nil, fmt.Errorf("make a Kafka client: %w", err)
+		return nil, err
 	}
 	defer client.Close()
 	name := parkedTopic(outbox)

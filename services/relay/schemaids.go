@@ -145,7 +145,7 @@ func (s *schemaIDs) register(ctx context.Context, schema *schemas.Schema, subjec
 				s.fresh = append(s.fresh, r)
 			}
 			return id, nil, nil
-		case errors.As(err, &refused):
+		case errors.As(err, &refused), errors.Is(err, registry.ErrInvalid):
 			s.away(nil)
 			return 0, faultf(ReasonRefused, "%v", err), nil
 		case ctx.Err() != nil:

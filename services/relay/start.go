@@ -107,8 +107,8 @@ func (s *session) openPostgres(ctx context.Context) (*store.Reader, store.Source
 
 func (s *session) openKafka(ctx context.Context) (place, error) {
 	var err error
-	if s.client, err = kgo.NewClient(s.cfg.Kafka...); err != nil {
-		return place{}, fmt.Errorf("make a Kafka client: %w", err)
+	if s.client, err = newClient(s.cfg.Kafka); err != nil {
+		return place{}, err
 	}
 	s.topics = &topics{cfg: s.cfg, client: s.client, admin: kadm.NewClient(s.client)}
 	where, err := s.topics.ensureInternals(ctx)

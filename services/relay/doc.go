@@ -1,0 +1,64 @@
+// Package relay publishes the events of one outbox to Kafka: each committed event once, in the order of its key.
+//
+// # Promises
+//
+// They are those of the project; these are the ones that this package upholds, and how.
+//
+//  1. Nothing invented, nothing lost. What is new is the difference of two snapshots (outbox/store). Nothing is committed
+//     to Kafka, and the cursor does not move, before Postgres has flushed what the upper snapshot contains.
+//  2. Order. Rows are published by id within a window, and windows one after the other. Nothing of a transaction is sent
+//     before every record of the one before is acknowledged. A key's partition follows from the key and a count that
+//     never changes.
+//  3. Exactly once in Kafka. The cursor is a record in the Kafka transaction of the events it counts. Whoever starts takes
+//     both transactional ids, waits until no transaction is open, and reads the cursor then. Transaction t is written
+//     with id t mod 2, and t+1 is committed only when t is known to be. A commit whose outcome is not known is never
+//     guessed at: both producers are thrown away and the cursor is read again.
+//  7. A bad event never stops the stream. It goes to the parked topic, in the same transaction, and so do the later events
+//     of its key, in order. Nothing is dropped.
+//
+// # Files, in the order in which an event passes them
+//
+//	relay.go, leader.go    stand by, lead, start over
+//	start.go, first.go     what has to be true before the first poll; where the cursor comes from
+//	topics.go, log.go      topics are made; their committed records are read back
+//	loop.go                poll, publish, flush gate: the heart
+//	frame.go, headers.go   rows become records
+//	schemaids.go           schemas become registry ids
+//	partition.go, batch.go where a record goes, and what it is made in
+//	lines.go, parked.go    what cannot be published, and what must wait behind it; readparked.go lists it
+//	producer.go            two transactional clients in turn
+//	commit.go              the commit under way, while the next page is read and sent
+//	cursor.go              the record that says what has been published
+//	status.go, trouble.go  what an operator sees; watch.go, meter.go, metrics.go
+//
+// # Why two transactional ids
+//
+// On one id the broker makes the next transaction wait, some 20 ms by default, until the markers of the last are written.
+// With two the next one produces meanwhile. The price is the rule that ties t to its id: without it, two relays which each
+// fenced one of the two ids could both commit a t.
+//
+// # Metrics
+//
+// All have the label outbox and are there, at zero, from the start.
+//
+//	millrace_relay_events_published_total          events committed to their topics
+//	millrace_relay_events_parked_total             events committed to the parked topic
+//	millrace_relay_transactions_total              Kafka transactions committed
+//	millrace_relay_commit_seconds                  from asking for a commit to knowing it
+//	millrace_relay_transaction_seconds             from asking for a page to knowing it committed
+//	millrace_relay_publish_latency_seconds         from the oldest event of a transaction occurring to its commit
+//	millrace_relay_page_events                     events in a transaction
+//	millrace_relay_parked                          events held back now
+//	millrace_relay_leader                          1 while this relay publishes
+//	millrace_relay_backlog_events                  events not published yet, counted in the table
+//	millrace_relay_oldest_unpublished_age_seconds  age of the oldest of them, from the table
+//	millrace_relay_restarts_total{cause}           starts from the cursor after an error: fenced, kafka, postgres, timeout, network, other
+//
+// # Non-obvious
+//
+//   - franz-go sends nothing for a transaction without a record. The cursor record is always there.
+//   - Where a log ends in markers or aborted records a consuming client does not tell that it has reached the end. Topics
+//     are therefore read back by plain fetch requests.
+//   - Brokers refuse records dated more than an hour ahead: such an event keeps its time in ce_time and is sent as of now.
+//   - The broker's own default keeps records for a week; topics made here keep theirs for ever unless told otherwise.
+package relay

@@ -1,0 +1,26 @@
+package relay
+
+import "context"
+
+// Points, for tests from outside.
+const (
+	PointFence      = pointFence
+	PointFirst      = pointFirst
+	PointProduced   = pointProduced
+	PointCommitting = pointCommitting
+	PointCommitted  = pointCommitted
+)
+
+// AtPoints has f called at every named point; f may block. Call it before Run.
+func (r *Relay) AtPoints(f func(point string)) { r.point = f }
+
+// LeadWithoutElection makes the relay believe that it leads, whoever else does. Call it before Run.
+func (r *Relay) LeadWithoutElection() {
+	r.lead = func(ctx context.Context) (*leadership, error) {
+		return &leadership{ctx: ctx, end: func() {}}, ctx.Err()
+	}
+}
+
+// CursorTopic and ParkedTopic are the names of the topics that belong to an outbox.
+func CursorTopic(outbox string) string { return cursorTopic(outbox) }
+func ParkedTopic(outbox string) string { return parkedTopic(outbox) }

@@ -1,0 +1,100 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/outbox/store"
+)
+
+// Progress is how far an outbox is published, as Kafka and the table say it: no relay need be asked, or run.
+type Progress struct {
+	Outbox string `json:"outbox"`
+	// T and Seq are those of the newest committed cursor; zero before the first event.
+	T   int64 `json:"t"`
+	Seq int64 `json:"seq"`
+	// CursorTime is when that cursor was committed.
+	CursorTime time.Time `json:"cursor_time,omitzero"`
+	// Behind counts the committed events that are not published yet, at most store.BacklogCap. Oldest is when the oldest of
+	// them occurred.
+	Behind int64     `json:"behind"`
+	Oldest time.Time `json:"oldest,omitzero"`
+	// Parked counts the events held back.
+	Parked int64 `json:"parked"`
+}
+
+// Check returns what is wrong with a configuration that has its defaults, as New would; the parts that a program adds (Kafka,
+// Registry) are not looked at.
+func (c Config) Check() error {
+	c.Kafka, c.Registry = []kgo.Opt{kgo.SeedBrokers("localhost")}, noRegistry{}
+	return c.validate()
+}
+
+type noRegistry struct{}
+
+func (noRegistry) Register(context.Context, string, string) (int, error) {
+	return 0, errors.New("no registry")
+}
+
+// Inspect reads the newest committed cursor and parked events from Kafka, and counts what is left in the table.
+func Inspect(ctx context.Context, cfg Config) (Progress, error) {
+	p := Progress{Outbox: cfg.Outbox}
+	client, err := kgo.NewClient(cfg.Kafka...)
+	if err != nil {
+		return p, fmt.Errorf("make a Kafka client: %w", err)
+	}
+	defer client.Close()
+	cur, err := committedCursor(ctx, client, cfg.Outbox)
+	if err != nil {
+		return p, err
+	}
+	var last, upper *store.Snapshot
+	var position int64
+	if cur != nil {
+		p.T, p.Seq, p.CursorTime, position = cur.T, cur.Seq, cur.Time, cur.Position
+		last = &cur.Last
+		if cur.inWindow() {
+			upper = &cur.Upper
+		}
+	}
+	parked, err := ListParked(ctx, cfg.Kafka, cfg.Outbox)
+	if err != nil {
+		return p, err
+	}
+	p.Parked = int64(len(parked))
+	conn, err := pgx.Connect(ctx, cfg.Postgres)
+	if err != nil {
+		return p, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer closeConn(conn)
+	p.Behind, p.Oldest, err = store.Backlog(ctx, conn, cfg.Schema, last, upper, position)
+	return p, wrap(err, "count what is not published yet")
+}
+
+// committedCursor returns the newest committed cursor; nil if there is none.
+func committedCursor(ctx context.Context, client *kgo.Client, outbox string) (*cursor, error) {
+	name := cursorTopic(outbox)
+	meta, err := kadm.NewClient(client).Metadata(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("ask Kafka about %s: %w", name, err)
+	}
+	if errors.Is(meta.Topics[name].Err, kerr.UnknownTopicOrPartition) {
+		return nil, nil
+	}
+	logs, err := openLogs(ctx, client, committedEnds, name)
+	if err != nil {
+		return nil, err
+	}
+	value, err := logs[name][cursorPartition].newest(ctx, cursorKey)
+	if err != nil || value == nil {
+		return nil, err
+	}
+	return decodeCursor(value)
+}
