@@ -1,0 +1,318 @@
+package consumers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// lane works off one partition, in order.
+//
+// Promise 2: one goroutine takes the records in the order of their offsets, and does not take the next batch before the last
+// one is durable.
+type lane struct {
+	c  *Consumer
+	tp TopicPartition
+
+	ctx     context.Context // ends when the partition is no longer ours
+	cancel  context.CancelFunc
+	drained chan struct{} // closed when no further batch is to be begun
+	once    sync.Once     // closes drained
+	done    chan struct{} // closed when run has returned
+	signal  chan struct{} // records have come
+
+	mu         sync.Mutex // guards the following
+	buf        []*kgo.Record
+	bytes      int
+	maxBytes   int       // the lane's share
+	since      time.Time // when the first of buf came
+	paused     bool
+	closed     bool // records that come are dropped: the lane claims anew or is over
+	next       int64
+	inGroup    int64 // committed to the group
+	reclaims   int   // in a row, without a batch applied
+	state      State
+	last       time.Time // of the youngest event applied
+	caughtUp   time.Time // when the position was last seen at the end
+	start, end int64     // of the partition; end is -1 if unknown
+}
+
+// State says what a lane is doing.
+type State string
+
+// The states of a lane.
+const (
+	Idle     State = "idle"     // nothing to do
+	Working  State = "working"  // a batch is in hand
+	Waiting  State = "waiting"  // a transient error is waited out
+	Claiming State = "claiming" // the partition is being claimed anew
+)
+
+func newLane(c *Consumer, tp TopicPartition, next int64) *lane {
+	ctx, cancel := context.WithCancel(c.working)
+	return &lane{
+		c: c, tp: tp, ctx: ctx, cancel: cancel, drained: make(chan struct{}), done: make(chan struct{}), signal: make(chan struct{}, 1),
+		next: next, inGroup: -1, end: -1, state: Idle,
+	}
+}
+
+// recordBytes is what a record counts for: its content and what it takes to hold it.
+func recordBytes(r *kgo.Record) int {
+	n := 200 + len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += 40 + len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// feed takes records in. When the lane has enough, the partition is paused.
+func (l *lane) feed(records []*kgo.Record, maxBytes int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if len(l.buf) == 0 {
+		l.since = time.Now()
+	}
+	l.maxBytes = maxBytes
+	for _, r := range records {
+		if r.Offset < l.next {
+			continue
+		}
+		l.buf = append(l.buf, r)
+		l.bytes += recordBytes(r)
+	}
+	if !l.paused && (len(l.buf) >= l.c.cfg.LaneRecords || l.bytes >= maxBytes) {
+		l.paused = true
+		l.c.cl.PauseFetchPartitions(l.partitions())
+	}
+	l.wake()
+}
+
+func (l *lane) wake() {
+	select {
+	case l.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (l *lane) partitions() map[string][]int32 {
+	return map[string][]int32{l.tp.Topic: {l.tp.Partition}}
+}
+
+// run works until the lane is drained or cancelled.
+func (l *lane) run() {
+	defer close(l.done)
+	defer l.close()
+	for {
+		records := l.take()
+		if records == nil {
+			return
+		}
+		err := l.work(records)
+		if err == nil {
+			continue
+		}
+		if l.over() == nil {
+			l.c.fail(fmt.Errorf("%s/%d: %w", l.tp.Topic, l.tp.Partition, err))
+		}
+		return
+	}
+}
+
+// over returns why the lane should do nothing more; nil if it should go on.
+func (l *lane) over() error {
+	select {
+	case <-l.ctx.Done():
+		return l.ctx.Err()
+	case <-l.drained:
+		return errStopped
+	default:
+		return nil
+	}
+}
+
+// take waits for the next batch of records; nil when there will be none.
+func (l *lane) take() []*kgo.Record {
+	for {
+		if l.over() != nil {
+			return nil
+		}
+		records, wait := l.cut()
+		if records != nil {
+			return records
+		}
+		if !l.sleep(wait) {
+			return nil
+		}
+	}
+}
+
+// sleep waits for records, or at most so long if wait is not 0. It returns false when the lane is over.
+func (l *lane) sleep(wait time.Duration) bool {
+	var expired <-chan time.Time
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-l.signal:
+	case <-expired:
+	case <-l.drained:
+		return false
+	case <-l.ctx.Done():
+		return false
+	}
+	return true
+}
+
+// cut takes a batch off the buffer. Without one it says how long to linger; 0 is until records come.
+func (l *lane) cut() (records []*kgo.Record, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(l.buf) && n < l.c.cfg.BatchEvents && (n == 0 || bytes < l.c.cfg.BatchBytes) {
+		bytes += recordBytes(l.buf[n])
+		n++
+	}
+	if n == 0 {
+		l.state = Idle
+		return nil, 0
+	}
+	full := n < len(l.buf) || n == l.c.cfg.BatchEvents || bytes >= l.c.cfg.BatchBytes
+	if wait = l.c.cfg.Linger - time.Since(l.since); !full && !l.paused && wait > 0 {
+		return nil, wait
+	}
+	records = l.buf[:n:n]
+	l.buf = l.buf[n:]
+	l.bytes -= bytes
+	l.since = time.Now()
+	if len(l.buf) == 0 {
+		l.buf = nil
+	}
+	l.resume()
+	l.state = Working
+	return records, 0
+}
+
+// resume goes on fetching when half of what the lane may hold is worked off.
+func (l *lane) resume() {
+	if l.paused && len(l.buf) <= l.c.cfg.LaneRecords/2 && l.bytes <= l.maxBytes/2 {
+		l.paused = false
+		l.c.cl.ResumeFetchPartitions(l.partitions())
+	}
+}
+
+// work brings a batch into the sink. A nil error means that it is there, or that the partition was claimed anew and goes on
+// from where the sink is.
+func (l *lane) work(records []*kgo.Record) error {
+	b := l.batch(records)
+	if err := l.retry(outageDecode, func(ctx context.Context) error { return l.decode(ctx, records, &b) }); err != nil {
+		return err
+	}
+	began := time.Now()
+	err := l.retry(outageProcess, func(ctx context.Context) error { return l.c.proc.Process(ctx, b) })
+	switch {
+	case err == nil:
+		l.applied(b, time.Since(began))
+		return nil
+	case errors.Is(err, ErrFenced), errors.Is(err, ErrPosition):
+		return l.reclaim(err)
+	}
+	return err
+}
+
+// batch is the frame of a batch, without events.
+func (l *lane) batch(records []*kgo.Record) Batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := Batch{TopicPartition: l.tp, From: l.next, Next: records[len(records)-1].Offset + 1, Events: make([]Event, 0, len(records))}
+	if b.From < 0 {
+		b.From = records[0].Offset
+	}
+	return b
+}
+
+// decode decodes what is not decoded yet, so that a registry that comes back is not asked again for what it has answered.
+func (l *lane) decode(ctx context.Context, records []*kgo.Record, b *Batch) error {
+	for _, r := range records {
+		if r.Attrs.IsControl() || len(b.Events) > 0 && r.Offset <= b.Events[len(b.Events)-1].Offset {
+			continue
+		}
+		ev, err := l.c.dec.Decode(ctx, r)
+		if err != nil {
+			return fmt.Errorf("decode offset %d: %w", r.Offset, err)
+		}
+		b.Events = append(b.Events, ev)
+	}
+	return nil
+}
+
+// applied notes what the sink has.
+func (l *lane) applied(b Batch, took time.Duration) {
+	l.mu.Lock()
+	l.next, l.reclaims = b.Next, 0
+	for i := range b.Events {
+		if b.Events[i].Time.After(l.last) {
+			l.last = b.Events[i].Time
+		}
+	}
+	l.state = Idle
+	l.mu.Unlock()
+	l.c.metrics.applied(b, took)
+}
+
+// drain lets the lane finish the batch in hand and begin no other.
+func (l *lane) drain() { l.once.Do(func() { close(l.drained) }) }
+
+// stop drains the lane, cancels it when the patience is over, and returns when it is done.
+func (l *lane) stop(patience time.Duration) {
+	l.drain()
+	if patience > 0 {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		select {
+		case <-l.done:
+		case <-t.C:
+			l.c.log.Warn("the batch in hand did not finish in time", "topic", l.tp.Topic, "partition", l.tp.Partition)
+		}
+	}
+	l.cancel()
+	<-l.done
+}
+
+// close drops what the lane holds and lets the partition be fetched for the next owner.
+func (l *lane) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dropLocked()
+	l.cancel()
+}
+
+func (l *lane) dropLocked() {
+	l.closed = true
+	l.buf, l.bytes = nil, 0
+	if l.paused {
+		l.paused = false
+		l.c.cl.ResumeFetchPartitions(l.partitions())
+	}
+}
+
+// uncommitted returns the position if the group does not have it.
+func (l *lane) uncommitted() (int64, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next, l.next >= 0 && l.next != l.inGroup
+}
+
+func (l *lane) committed(at int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inGroup = at
+}
