@@ -53,9 +53,10 @@ func newEventType(s *schemas.Schema) (*eventType, error) {
 // defined within another field; then the whole event is decoded.
 func keyCodec(writer *avro.Codec, s *schemas.Schema) (*avro.Codec, error) {
 	var record struct {
-		Type   string                       `json:"type"`
-		Name   string                       `json:"name"`
-		Fields []map[string]json.RawMessage `json:"fields"`
+		Type      string                       `json:"type"`
+		Name      string                       `json:"name"`
+		Namespace string                       `json:"namespace"`
+		Fields    []map[string]json.RawMessage `json:"fields"`
 	}
 	if err := json.Unmarshal([]byte(s.Text), &record); err != nil {
 		return nil, err

@@ -25,8 +25,8 @@ var ErrInTransaction = errors.New("the connection is inside a transaction")
 type Tx interface {
 	// Exec runs one statement, or several without arguments, and returns the number of rows it touched.
 	Exec(ctx context.Context, query string, args ...any) (int64, error)
-	// Query calls scan for every row of the result, with the destinations' scanner.
-	Query(ctx context.Context, scan func(scan func(dest ...any) error) error, query string, args ...any) error
+	// Query calls a function for every row of the result, with that row's Scan.
+	Querier
 }
 
 // rollbackTimeout bounds the rollback after a failure: the caller's context may be over by then.
