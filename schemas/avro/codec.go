@@ -20,6 +20,8 @@ type Codec struct {
 	lib    *lib.Schema
 	root   *plan
 	fields []Field
+
+	recursive bool
 	// structs holds what has been found out about Go types, by structKey.
 	structs sync.Map
 }
@@ -46,13 +48,13 @@ func compile(s *schemas.Schema) (_ *Codec, err error) {
 	if err != nil {
 		return nil, &schemas.Error{Name: s.Name, Reason: err.Error()}
 	}
-	pl := &planner{named: map[string]*plan{}}
+	pl := &planner{named: map[string]*plan{}, open: map[*plan]bool{}}
 	root, err := pl.plan(parsed.Root())
 	if err != nil {
 		return nil, &schemas.Error{Name: s.Name, Reason: err.Error()}
 	}
 	fields := fieldsOf(root, map[*plan]bool{root: true})
-	return &Codec{schema: s, lib: parsed, root: root, fields: fields}, nil
+	return &Codec{schema: s, lib: parsed, root: root, fields: fields, recursive: pl.recursive}, nil
 }
 
 // Schema is the schema the codec was compiled for; of a resolved codec, the reader's.
@@ -60,6 +62,9 @@ func (c *Codec) Schema() *schemas.Schema { return c.schema }
 
 // Fields are the fields of the root record, in order. The slice is shared: do not change it.
 func (c *Codec) Fields() []Field { return c.fields }
+
+// Recursive says whether a record of the schema contains itself, so that its values nest without a bound of their own.
+func (c *Codec) Recursive() bool { return c.recursive }
 
 // AppendEncode appends the Avro binary of v to dst. v is a map[string]any or a struct whose fields carry avro tags
 // (name, "-", omitzero, inline). See the package comment for the values that each type takes. If v does not fit, the

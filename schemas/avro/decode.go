@@ -118,7 +118,7 @@ func Resolve(writer, reader *Codec) (_ *Codec, err error) {
 	if err != nil {
 		return nil, incompatible(writer, reader, err)
 	}
-	return &Codec{schema: reader.schema, lib: resolved, root: reader.root, fields: reader.fields}, nil
+	return &Codec{schema: reader.schema, lib: resolved, root: reader.root, fields: reader.fields, recursive: reader.recursive}, nil
 }
 
 func incompatible(writer, reader *Codec, err error) error {

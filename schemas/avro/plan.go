@@ -59,10 +59,14 @@ func (p *plan) tag() string {
 // planner compiles the types of one schema.
 type planner struct {
 	named map[string]*plan
+	open  map[*plan]bool // records being compiled
+	// recursive says that a record contains itself.
+	recursive bool
 }
 
 func (pl *planner) plan(n *lib.SchemaNode) (*plan, error) {
 	if p, ok := pl.named[n.Type]; ok {
+		pl.recursive = pl.recursive || pl.open[p]
 		return p, nil
 	}
 	p := &plan{physical: n.Type, null: -1, size: n.Size}
@@ -174,6 +178,8 @@ func (pl *planner) union(p *plan, n *lib.SchemaNode) error {
 func (pl *planner) record(p *plan, n *lib.SchemaNode) error {
 	p.kind, p.physical, p.raw = Record, "record", true
 	p.index = make(map[string]int, len(n.Fields))
+	pl.open[p] = true
+	defer delete(pl.open, p)
 	raw := false
 	for i := range n.Fields {
 		f := &n.Fields[i]
