@@ -165,6 +165,18 @@ func TestTypesAreSpelledAndRead(t *testing.T) {
 	}
 }
 
+func TestHostileTextEndsSoon(t *testing.T) {
+	for _, text := range []string{
+		strings.Repeat("[", 1000), strings.Repeat("[\n", 20_000), strings.Repeat("{a:\n ", 10_000), strings.Repeat("- ", 200),
+		strings.Repeat("a:\n", 10_000), strings.Repeat(" ", 100_000) + "a: b", "entity: " + strings.Repeat("x", 60_000),
+		"on: {bank.Opened: {set: {a: \"" + strings.Repeat("(", 5000) + "\"}}}",
+	} {
+		if _, err := parse(t, text); err == nil {
+			t.Errorf("%.20q was accepted", text)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	c := catalogue(f)
 	files, _ := filepath.Glob("testdata/errors/*.yaml")

@@ -210,3 +210,26 @@ func FuzzDecodeState(f *testing.F) {
 		}
 	})
 }
+
+// AppendJSON says what encoding/json says of the document, without its reflection.
+func TestAppendJSONIsTheDocument(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := drawJSON(t, 0)
+		got := projection.AppendJSON(nil, v)
+		want := projection.DocumentValue(projection.Type{Kind: projection.JSON}, v)
+		var have, expect any
+		if err := json.Unmarshal(got, &have); err != nil {
+			t.Fatalf("%q is no JSON: %v", got, err)
+		}
+		text, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, &expect); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(have, expect) {
+			t.Fatalf("got %s, want %s", got, text)
+		}
+	})
+}

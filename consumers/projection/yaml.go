@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	maxFileBytes = 256 << 10 // a declaration is a page or two
-	maxNesting   = 16        // brackets of the YAML text; the deepest declaration needs 4
+	maxFileBytes = 64 << 10 // a declaration is a page or two
+	maxNesting   = 64       // brackets open at a time; the deepest declaration needs a few
+	maxIndent    = 200      // columns
 )
 
 // scalar is a text of the file and where it stands.
@@ -59,19 +60,17 @@ func (r *reader) document(text []byte) (ast.Node, error) {
 	return docs[0].Body, nil
 }
 
-// shallow refuses text whose brackets or indents nest so deeply that the YAML parser, which recurses, would run out of stack.
+// shallow refuses text whose brackets or indents nest so deeply that the YAML parser, which recurses and looks back, would take
+// minutes over it. Brackets in texts count as well: no declaration comes near the limit.
 func (r *reader) shallow(text []byte) error {
+	depth := 0
 	for i, line := range strings.Split(string(text), "\n") {
-		depth := 0
-		for _, c := range line {
-			if c == '[' || c == '{' || c == '(' {
-				depth++
-			}
-		}
+		depth += strings.Count(line, "[") + strings.Count(line, "{")
 		indent := len(line) - len(strings.TrimLeft(line, " -?:"))
-		if depth > 16*maxNesting || indent > 16*maxNesting {
+		if depth > maxNesting || indent > maxIndent {
 			return &Error{File: r.file, Line: i + 1, Col: 1, Reason: "is nested too deeply"}
 		}
+		depth = max(0, depth-strings.Count(line, "]")-strings.Count(line, "}"))
 	}
 	return nil
 }
