@@ -1,0 +1,144 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/consumers/internal/stored"
+)
+
+// versionDigits is the length of the version in front of a stored state: digits of one length compare as numbers do, exactly, which
+// Lua's numbers do not beyond 2^53.
+const versionDigits = 19
+
+// Commit implements fold.Sink.
+func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
+	parts, err := s.plan(c)
+	if err != nil {
+		return consumers.AsSystemic(fmt.Errorf("commit %s/%d: %w", c.Topic, c.Partition, err))
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// A script that was sent runs, whether or not somebody waits for it: we do.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.commitTimeout)
+	defer cancel()
+	for i, p := range parts {
+		last := i == len(parts)-1
+		if err := s.crashAt(i, last); err != nil {
+			return err
+		}
+		if err := s.run(ctx, c, p, last); err != nil {
+			return fmt.Errorf("commit %s/%d from %d to %d to redis: %w", c.Topic, c.Partition, c.From, c.Next, err)
+		}
+	}
+	return s.crashAt(len(parts), false)
+}
+
+// part is what one script call does, besides its checks.
+type part struct {
+	states      []string // names
+	contents    []any    // of each state: version, bytes
+	cached      []string // names of values and leases
+	quarantined []any    // key, offset, …
+	bytes       int
+}
+
+func (p *part) keys() int { return len(p.states) + len(p.cached) + len(p.quarantined)/2 }
+
+// plan cuts a batch into parts. Nothing is sent before all of it is known to be well-formed.
+func (s *Sink) plan(c fold.Commit) ([]*part, error) {
+	parts := []*part{{}}
+	room := func(keys, bytes int) *part {
+		p := parts[len(parts)-1]
+		if p.keys() > 0 && (p.keys()+keys > s.maxKeys || p.bytes+bytes > s.maxBytes) {
+			p = &part{}
+			parts = append(parts, p)
+		}
+		p.bytes += bytes
+		return p
+	}
+	for _, entity := range slices.Sorted(maps.Keys(c.Changes)) {
+		projection, ok := s.entities[entity]
+		if !ok {
+			return nil, fmt.Errorf("the cache does not hold %s", entity)
+		}
+		columns := projection.Columns()
+		for _, change := range c.Changes[entity] {
+			// The invalidations first: once the state is written, a repeat would not know them.
+			for _, key := range change.CacheKeys {
+				p := room(2, 2*len(key))
+				p.cached = append(p.cached, s.names.Value(key), s.names.Lease(key))
+			}
+			state, err := stored.Encode(columns, change.Stored)
+			if err != nil {
+				return nil, fmt.Errorf("%s %q: %w", entity, change.Key, err)
+			}
+			p := room(1, len(change.Key)+len(state))
+			p.states = append(p.states, s.names.State(entity, change.Key))
+			p.contents = append(p.contents, fmt.Sprintf("%0*d", versionDigits, max(change.Version, 0)), state)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.Quarantine)) {
+		p := room(1, len(key))
+		p.quarantined = append(p.quarantined, key, c.Quarantine[key])
+	}
+	return parts, nil
+}
+
+func (s *Sink) run(ctx context.Context, c fold.Commit, p *part, last bool) error {
+	s.mu.Lock()
+	owner := s.owners[c.TopicPartition]
+	s.mu.Unlock()
+	next := ""
+	if last {
+		next = strconv.FormatInt(c.Next, 10)
+	}
+	keys := slices.Concat(s.partitionKeys(c.TopicPartition), p.states, p.cached)
+	args := slices.Concat([]any{c.Epoch, owner, c.From, next, len(p.states), len(p.quarantined) / 2}, p.contents, p.quarantined)
+	reply, err := commitScript.Run(ctx, s.rdb, keys, args...).StringSlice()
+	if err != nil {
+		return classify(err)
+	}
+	if len(reply) != 2 {
+		return errReply
+	}
+	return refusal(reply[0], reply[1], c, owner != "")
+}
+
+// refusal says what the script's verdict means.
+func refusal(verdict, stored string, c fold.Commit, claimed bool) error {
+	switch verdict {
+	case "OK":
+		return nil
+	case "FENCED":
+		return fmt.Errorf("epoch %d, stored %s: %w", c.Epoch, stored, consumers.ErrFenced)
+	case "POSITION":
+		return fmt.Errorf("stored position is %s: %w", stored, consumers.ErrPosition)
+	case "GONE":
+		if claimed {
+			return fmt.Errorf("redis has lost what we claimed: %w", consumers.ErrPosition) // claim anew, start anew
+		}
+		return fmt.Errorf("nobody has claimed it: %w", consumers.ErrFenced)
+	}
+	return errReply
+}
+
+// crashAt lets tests stop a Commit before part i.
+func (s *Sink) crashAt(i int, last bool) error {
+	if s.crash == nil {
+		return nil
+	}
+	switch {
+	case i == 0:
+		return s.crash("before the first script")
+	case last:
+		return s.crash("before the last script")
+	}
+	return s.crash("after a script")
+}

@@ -1,0 +1,183 @@
+// Package redis invalidates cached values in Redis, or what speaks its protocol: fold.Sink on go-redis.
+//
+// # What it promises
+//
+//  1. One script checks the epoch and the position, deletes the values and voids the leases of a batch's cache keys, writes the
+//     states and moves the position: atomically, for a batch of ordinary size.
+//  2. A larger batch is cut into several scripts. Each checks epoch and position again, the position moves with the last. A state is
+//     never written before the cache keys of its change are invalidated, so a repeat after a crash invalidates what is missing and
+//     changes nothing else: states carry their version, and an older one does not replace a newer.
+//  3. A commit of a former owner changes nothing, even if Redis lost everything in between and counts epochs from 1 again: each claim
+//     leaves a random token as well.
+//  4. An emptied Redis is filled again from the topic: Claim says that nothing was ever applied.
+//
+// Cache keys come from the state, so states are kept here, too. They and the positions have no time to live and must not be evicted:
+// with maxmemory set, maxmemory-policy must be noeviction or one of volatile-*. Check says so before the first claim.
+//
+//	sink.go    Config, Open, Check
+//	claim.go   Claim, Positions, Load
+//	commit.go  Commit: a batch -> operations -> scripts
+//	script.go  the Lua scripts
+//	errors.go  what errors mean
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/cache"
+	"github.com/millrace/millrace/consumers/fold"
+)
+
+// Config says which server, under which names, and which entities.
+type Config struct {
+	// URL is written as cache.Dial says. Required.
+	URL string
+	// Prefix and Generation name the keys, see cache.Names. Defaults "millrace" and 1.
+	Prefix     string
+	Generation int
+	// Projections are the entities whose cache keys are invalidated. Required.
+	Projections []fold.Projection
+	// CommitTimeout bounds a script that has been sent: it is not interrupted by the caller's context. Default 10 s.
+	CommitTimeout time.Duration
+	// Logger receives what an operator should know. Default slog.Default.
+	Logger *slog.Logger
+}
+
+// Sizes of one script call. A script holds up all other clients of the server while it runs.
+const (
+	maxScriptKeys  = 1000
+	maxScriptBytes = 1 << 20
+)
+
+// Sink invalidates.
+type Sink struct {
+	names         cache.Names
+	rdb           redis.UniversalClient
+	entities      map[string]fold.Projection
+	commitTimeout time.Duration
+	log           *slog.Logger
+
+	maxKeys, maxBytes int                      // of a script call; tests make them small
+	crash             func(point string) error // tests stop a Commit here; nil otherwise
+
+	mu      sync.Mutex                          // guards the following
+	checked bool                                // Check has succeeded
+	owners  map[consumers.TopicPartition]string // the token of our last claim
+}
+
+var _ fold.Sink = (*Sink)(nil)
+
+// Open makes a sink. It does not wait for the server: a server that is away, or set up in a way that cannot work, shows in Check and
+// in the first Claim.
+func Open(cfg Config) (*Sink, error) {
+	names, err := cache.Names{Prefix: cfg.Prefix, Generation: cfg.Generation}.WithDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	if len(cfg.Projections) == 0 {
+		return nil, errors.New("redis: Projections is empty")
+	}
+	entities := make(map[string]fold.Projection, len(cfg.Projections))
+	for _, p := range cfg.Projections {
+		if entities[p.Entity()] != nil {
+			return nil, fmt.Errorf("redis: entity %s is declared twice", p.Entity())
+		}
+		entities[p.Entity()] = p
+	}
+	rdb, err := cache.Dial(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	s := &Sink{
+		names: names, rdb: rdb, entities: entities,
+		commitTimeout: cfg.CommitTimeout, log: cfg.Logger,
+		maxKeys: maxScriptKeys, maxBytes: maxScriptBytes,
+		owners: map[consumers.TopicPartition]string{},
+	}
+	if s.commitTimeout == 0 {
+		s.commitTimeout = 10 * time.Second
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	return s, nil
+}
+
+// Close closes the connections.
+func (s *Sink) Close() error {
+	if err := s.rdb.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+		return fmt.Errorf("close redis: %w", err)
+	}
+	return nil
+}
+
+// Check reads whether the server can keep what must be kept, and whether what it keeps was made by our declarations. Both failures
+// are systemic: ErrEviction and ErrDeclaration. The first Claim calls it.
+func (s *Sink) Check(ctx context.Context) error {
+	if err := s.checkEviction(ctx); err != nil {
+		return err
+	}
+	return s.checkDeclarations(ctx)
+}
+
+func (s *Sink) checkOnce(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.checked {
+		return nil
+	}
+	if err := s.Check(ctx); err != nil {
+		return err
+	}
+	s.checked = true
+	return nil
+}
+
+func (s *Sink) checkEviction(ctx context.Context) error {
+	set, err := s.rdb.ConfigGet(ctx, "maxmemory*").Result()
+	if refuses(err) {
+		s.log.Warn("redis does not tell its maxmemory-policy: make sure that it is noeviction or one of volatile-*", "err", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read maxmemory-policy: %w", classify(err))
+	}
+	policy := set["maxmemory-policy"]
+	if !strings.HasPrefix(policy, "allkeys-") {
+		return nil
+	}
+	if limit := set["maxmemory"]; limit == "" || limit == "0" {
+		s.log.Warn("redis would evict the cache's states if it were given a maxmemory", "maxmemory-policy", policy)
+		return nil
+	}
+	return consumers.AsSystemic(fmt.Errorf("%w: maxmemory-policy is %s with maxmemory set; run CONFIG SET maxmemory-policy volatile-lru, which evicts cached values only, or give the sink a server of its own", ErrEviction, policy))
+}
+
+// checkDeclarations compares what made the states with what we are, and leaves our mark where there is none.
+func (s *Sink) checkDeclarations(ctx context.Context) error {
+	args := make([]any, 0, 2*len(s.entities))
+	for _, entity := range slices.Sorted(maps.Keys(s.entities)) {
+		p := s.entities[entity]
+		args = append(args, entity, p.Topic()+" "+p.Digest())
+	}
+	other, err := declareScript.Run(ctx, s.rdb, []string{s.names.Declarations()}, args...).StringSlice()
+	if err != nil {
+		return fmt.Errorf("read declarations: %w", classify(err))
+	}
+	if len(other) > 0 {
+		return consumers.AsSystemic(fmt.Errorf("%w: %s differ; give the sink the next generation, or remove the keys {%s}:%d:* and let it read its topics from the start",
+			ErrDeclaration, strings.Join(other, ", "), s.names.Prefix, s.names.Generation))
+	}
+	return nil
+}
