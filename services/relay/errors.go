@@ -10,8 +10,8 @@ import (
 // Errors with which Run ends. Each means that going on could lose events or publish them twice, so the relay stops and
 // leaves the decision to an operator.
 var (
-	// ErrCursorMissing says that this outbox has published before and its cursor is gone: the cursor topic was emptied
-	// or lost its data.
+	// ErrCursorMissing says that this outbox has published before and its cursor is gone: the cursor topic was deleted,
+	// emptied, or lost its data.
 	ErrCursorMissing = errors.New("the cursor is missing")
 
 	// ErrCursorForeign says that the cursor topic belongs to another Kafka cluster, was made anew, or holds the cursor
@@ -20,6 +20,10 @@ var (
 
 	// ErrCursorUnreadable says that the newest cursor record was not written by a relay of this version or an earlier one.
 	ErrCursorUnreadable = errors.New("the cursor cannot be read")
+
+	// ErrParkedMissing says that the parked topic was deleted: the events it held, and which keys wait behind them, are
+	// not known any more.
+	ErrParkedMissing = errors.New("the parked topic is missing")
 
 	// ErrParkedUnreadable says that the parked topic holds a record that no relay wrote, or a later version's.
 	ErrParkedUnreadable = errors.New("a parked event cannot be read")

@@ -23,14 +23,12 @@ import (
 //	another  whatever                 another cluster, or a cursor topic made anew
 //
 // The last three stop: a missing or foreign cursor never means "from the beginning".
-func (s *session) loadCursor(ctx context.Context, logs map[string][]*partitionLog, where place) (*cursor, error) {
+func (s *session) loadCursor(
+	ctx context.Context, logs map[string][]*partitionLog, where place, first store.First, started bool,
+) (*cursor, error) {
 	value, err := logs[cursorTopic(s.cfg.Outbox)][cursorPartition].newest(ctx, cursorKey)
 	if err != nil {
 		return nil, err
-	}
-	first, started, err := store.Started(ctx, s.conn, s.cfg.Schema)
-	if err != nil {
-		return nil, fmt.Errorf("read the record of the first start: %w", err)
 	}
 	here := store.First{ClusterID: where.cluster, CursorTopicID: where.topicID}
 	if err := s.checkPlace(first, here, started, value != nil); err != nil {

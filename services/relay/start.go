@@ -36,11 +36,11 @@ type session struct {
 
 // start makes a session ready to poll. The order is what makes it safe:
 //
-//	Postgres is fit, and is no standby
-//	cursor and parked topic exist
+//	Postgres is fit to be read
+//	cursor and parked topic exist; they are made at the first start only
 //	both transactional ids are taken: no other relay commits from here on
 //	no transaction is open on those topics: what is read now is final
-//	the cursor is read, and belongs to this database and this topic
+//	the cursor is read, and belongs to this topic and to this database
 //	schema ids and parked events are read to their ends
 //	events topics exist with the partitions that the cursor counts on
 func (r *Relay) start(ctx context.Context) (s *session, err error) {
@@ -53,11 +53,15 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 			s = nil
 		}
 	}()
-	reader, source, err := s.openPostgres(ctx)
+	reader, err := s.openPostgres(ctx)
 	if err != nil {
 		return s, err
 	}
-	where, err := s.openKafka(ctx)
+	first, started, err := store.Started(ctx, s.conn, s.cfg.Schema)
+	if err != nil {
+		return s, fmt.Errorf("read the record of the first start: %w", err)
+	}
+	where, err := s.openKafka(ctx, started)
 	if err != nil {
 		return s, err
 	}
@@ -65,11 +69,11 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	if err != nil {
 		return s, err
 	}
-	cur, err := s.loadCursor(ctx, logs, where)
+	cur, err := s.loadCursor(ctx, logs, where, first, started)
 	if err != nil {
 		return s, err
 	}
-	if err := s.checkSource(ctx, reader, cur, source); err != nil {
+	if err := s.checkSource(ctx, reader, cur); err != nil {
 		return s, err
 	}
 	if s.framer, err = s.newFramer(ctx, logs, reader); err != nil {
@@ -85,33 +89,26 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	return s, nil
 }
 
-func (s *session) openPostgres(ctx context.Context) (*store.Reader, store.Source, error) {
+func (s *session) openPostgres(ctx context.Context) (*store.Reader, error) {
 	var err error
 	if s.conn, err = s.r.connect(ctx, "poll"); err != nil {
-		return nil, store.Source{}, err
+		return nil, err
 	}
 	var options []store.ReaderOption
 	if s.cfg.AllowFsyncOff {
 		options = append(options, store.AllowFsyncOff())
 	}
 	reader, err := store.NewReader(ctx, s.conn, s.cfg.Schema, options...)
-	if err != nil {
-		return nil, store.Source{}, fmt.Errorf("prepare to read the outbox: %w", err)
-	}
-	source, err := reader.Source(ctx)
-	if err != nil {
-		return nil, store.Source{}, fmt.Errorf("ask Postgres about itself: %w", err)
-	}
-	return reader, source, nil
+	return reader, wrap(err, "prepare to read the outbox")
 }
 
-func (s *session) openKafka(ctx context.Context) (place, error) {
+func (s *session) openKafka(ctx context.Context, started bool) (place, error) {
 	var err error
 	if s.client, err = newClient(s.cfg.Kafka); err != nil {
 		return place{}, err
 	}
 	s.topics = &topics{cfg: s.cfg, client: s.client, admin: kadm.NewClient(s.client)}
-	where, err := s.topics.ensureInternals(ctx)
+	where, err := s.topics.ensureInternals(ctx, started)
 	if err != nil {
 		return place{}, err
 	}
@@ -122,8 +119,13 @@ func (s *session) openKafka(ctx context.Context) (place, error) {
 	return where, s.producer.fence(ctx)
 }
 
-// checkSource stops when the database is not the one the cursor was taken from.
-func (s *session) checkSource(ctx context.Context, reader *store.Reader, cur *cursor, now store.Source) error {
+// checkSource stops when the database is not the one the cursor was taken from. It asks the database after the cursor was
+// read: another relay may have moved it until both ids were taken, past what Postgres said before.
+func (s *session) checkSource(ctx context.Context, reader *store.Reader, cur *cursor) error {
+	now, err := reader.Source(ctx)
+	if err != nil {
+		return fmt.Errorf("ask Postgres about itself: %w", err)
+	}
 	if err := store.Check(cur.Source, now); err != nil {
 		return err
 	}

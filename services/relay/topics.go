@@ -71,9 +71,16 @@ func (t *topics) configs(topic Topic) map[string]string {
 	return configs
 }
 
-// ensureInternals makes the cursor and parked topics and returns where the cursor is kept.
-func (t *topics) ensureInternals(ctx context.Context) (place, error) {
+// ensureInternals makes the cursor and parked topics, unless a relay was started before: then they must be there. It
+// returns where the cursor is kept.
+func (t *topics) ensureInternals(ctx context.Context, started bool) (place, error) {
 	for name, topic := range t.internals() {
+		if started {
+			if err := t.mustExist(ctx, name); err != nil {
+				return place{}, err
+			}
+			continue
+		}
 		if _, err := t.ensure(ctx, name, topic, topic.Configs); err != nil {
 			return place{}, err
 		}
@@ -95,6 +102,20 @@ func (t *topics) ensureInternals(ctx context.Context) (place, error) {
 		return place{}, err
 	}
 	return place{cluster: meta.Cluster, topicID: base64.RawURLEncoding.EncodeToString(detail.ID[:])}, nil
+}
+
+// mustExist stops when a topic that a started outbox cannot do without is gone. Making it anew would look like a start
+// from nothing.
+func (t *topics) mustExist(ctx context.Context, name string) error {
+	n, err := t.count(ctx, name)
+	switch {
+	case err != nil || n > 0:
+		return err
+	case name == parkedTopic(t.cfg.Outbox):
+		return stopf("bring it back; if no event was parked, make it again, with one partition and cleanup.policy=compact",
+			"%w: topic %s does not exist", ErrParkedMissing, name)
+	}
+	return stopf("bring it back: without it nobody knows what was published", "%w: topic %s does not exist", ErrCursorMissing, name)
 }
 
 // place says which topic of which cluster holds the cursor.
