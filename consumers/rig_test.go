@@ -199,13 +199,15 @@ func (r *rig) fill(n, keys int) {
 }
 
 // fold is a Processor on the rig's sink, with a dead-letter topic.
-func (r *rig) fold() *fold.Fold {
+func (r *rig) fold() *fold.Fold { return r.foldInto(r.sink) }
+
+func (r *rig) foldInto(sink fold.Sink) *fold.Fold {
 	r.t.Helper()
 	letters, err := consumers.NewDeadLetterProducer(r.name, kgo.SeedBrokers(r.brokers...))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	f, err := fold.New(fold.Config{Name: r.name, Sink: r.sink, Projections: []fold.Projection{counter{r.topic}}, DeadLetters: letters})
+	f, err := fold.New(fold.Config{Name: r.name, Sink: sink, Projections: []fold.Projection{counter{r.topic}}, DeadLetters: letters})
 	if err != nil {
 		r.t.Fatal(err)
 	}
