@@ -86,8 +86,9 @@ func (w *Workload) session(ctx context.Context, i int, transaction func(context.
 	return nil
 }
 
-// insertCounted increments a key's counter under its row lock and writes the event that carries the new value.
-const insertCounted = `with turn as (update counter set n = n + 1 where key = $1 returning key, n)
+// InsertCounted increments a key's counter under its row lock and writes the event that carries the new value. It takes the key and any
+// padding (bytea).
+const InsertCounted = `with turn as (update counter set n = n + 1 where key = $1 returning key, n)
 	insert into outbox.event (topic, key, type, schema_fp, payload)
 	select 'history', key, 'history.Step', '\x00000000000000000000000000000000', int8send(n) || $2::bytea from turn`
 
@@ -100,7 +101,7 @@ func (w *Workload) write(ctx context.Context, conn *pgx.Conn, rng *rand.Rand, i 
 		return w.slow(ctx, conn, rng)
 	}
 	if rng.IntN(100) < 70 {
-		if _, err := conn.Exec(ctx, insertCounted, w.key(rng), padding(rng)); err != nil {
+		if _, err := conn.Exec(ctx, InsertCounted, w.key(rng), padding(rng)); err != nil {
 			return err
 		}
 		w.committed.Add(1)
@@ -159,7 +160,7 @@ func (w *Workload) step(ctx context.Context, tx pgx.Tx, rng *rand.Rand, key stri
 		if err != nil {
 			return err
 		}
-		if _, err := savepoint.Exec(ctx, insertCounted, key, padding(rng)); err != nil {
+		if _, err := savepoint.Exec(ctx, InsertCounted, key, padding(rng)); err != nil {
 			return err
 		}
 		return savepoint.Commit(ctx)
@@ -168,14 +169,14 @@ func (w *Workload) step(ctx context.Context, tx pgx.Tx, rng *rand.Rand, key stri
 		if err != nil {
 			return err
 		}
-		if _, err := savepoint.Exec(ctx, insertCounted, key, padding(rng)); err != nil {
+		if _, err := savepoint.Exec(ctx, InsertCounted, key, padding(rng)); err != nil {
 			return err
 		}
 		if err := savepoint.Rollback(ctx); err != nil {
 			return err
 		}
 	}
-	_, err := tx.Exec(ctx, insertCounted, key, padding(rng))
+	_, err := tx.Exec(ctx, InsertCounted, key, padding(rng))
 	return err
 }
 
@@ -187,7 +188,7 @@ func (w *Workload) slow(ctx context.Context, conn *pgx.Conn, rng *rand.Rand) err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
 	for range 1 + rng.IntN(60) {
-		if _, err := tx.Exec(ctx, insertCounted, "k0", padding(rng)); err != nil {
+		if _, err := tx.Exec(ctx, InsertCounted, "k0", padding(rng)); err != nil {
 			return err
 		}
 		pause(ctx, rng, 20*time.Millisecond)
