@@ -34,11 +34,11 @@ func mavenFolder(name string, args ...string) (string, error) {
 		if err != nil {
 			return &MissingError{Part: name, Reason: "Maven, which fetches it, is not installed", Install: "apt-get install -y maven"}
 		}
-		return runMaven(mvn, pom, dir, args)
+		return runMaven(mvn, name, pom, dir, args)
 	})
 }
 
-func runMaven(mvn string, pom []byte, dir string, args []string) error {
+func runMaven(mvn, name string, pom []byte, dir string, args []string) error {
 	file := filepath.Join(dir, "pom.xml")
 	if err := os.WriteFile(file, pom, 0o644); err != nil {
 		return fmt.Errorf("write pom: %w", err)
@@ -47,8 +47,8 @@ func runMaven(mvn string, pom []byte, dir string, args []string) error {
 		"-DoutputDirectory=" + filepath.Join(dir, "libs"), "-DincludeScope=runtime"}, args...)
 	out, err := exec.Command(mvn, args...).CombinedOutput()
 	if err != nil {
-		return &MissingError{Part: filepath.Base(dir), Reason: fmt.Sprintf("Maven cannot fetch it: %v\n%s", err, tail(out, 2000)),
-			Install: mvn + " (see above; needs Maven Central or a mirror)"}
+		return &MissingError{Part: name, Reason: fmt.Sprintf("Maven cannot fetch it: %v\n%s", err, tail(out, 2000)),
+			Install: "mvn -f test/harness/poms/" + name + ".xml dependency:resolve (needs Maven Central or a mirror)"}
 	}
 	return nil
 }
