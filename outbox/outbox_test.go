@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"math/big"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -80,11 +81,14 @@ func newOutbox(t testing.TB, pool *pgxpool.Pool, opts ...outbox.Option) *outbox.
 
 func openSQL(t testing.TB, driver string, db *harness.PostgresDB) *sql.DB {
 	t.Helper()
-	dsn := db.DSN
-	if driver == "postgres" {
-		dsn += "?sslmode=disable"
+	dsn, err := url.Parse(db.DSN)
+	if err != nil {
+		t.Fatal(err)
 	}
-	pool, err := sql.Open(driver, dsn)
+	query := dsn.Query()
+	query.Set("sslmode", "disable") // lib/pq insists on TLS otherwise
+	dsn.RawQuery = query.Encode()
+	pool, err := sql.Open(driver, dsn.String())
 	if err != nil {
 		t.Fatal(err)
 	}
