@@ -3,6 +3,7 @@ package avro
 import (
 	"encoding/binary"
 	"errors"
+	"reflect"
 )
 
 // record writes a map or a struct. Every field of the record gets a value, and every value that was given is written:
@@ -111,14 +112,14 @@ func (p *plan) tagged(v any) (branch int, inner any, ok bool) {
 	return 0, nil, false
 }
 
-// firstThatFits tries the branches in their order. Whole numbers are not made floats as long as a branch holds them
-// exactly.
+// firstThatFits tries the branches in their order; those that would hold v only rounded, or as another kind of number,
+// come last.
 func (w *writer) firstThatFits(dst []byte, p *plan, v any) ([]byte, error) {
 	start, path := len(dst), len(w.path)
 	var closest *FieldError
-	for _, inexact := range []bool{false, true} {
+	for _, last := range []bool{false, true} {
 		for i, branch := range p.branches {
-			if branch.kind == Null || inexact != rounds(branch, v, w.json) {
+			if branch.kind == Null || last != secondBest(branch, v, w.json) {
 				continue
 			}
 			out, err := w.value(binary.AppendVarint(dst, int64(i)), branch, v)
@@ -138,17 +139,21 @@ func (w *writer) firstThatFits(dst []byte, p *plan, v any) ([]byte, error) {
 	return dst, w.fail(show(v) + " fits no branch of the union")
 }
 
-// rounds says that a branch is a float and would not hold the number v exactly.
-func rounds(branch *plan, v any, json bool) bool {
-	if branch.kind != Float && branch.kind != Double {
-		return false
+// secondBest says that a branch may take v only if no other does: a float that would not hold it exactly, or an integer
+// for what came as a float.
+func secondBest(branch *plan, v any, fromJSON bool) bool {
+	switch branch.kind {
+	case Float, Double:
+		f, ok := floatOf(v, fromJSON)
+		if !ok {
+			return false
+		}
+		if branch.kind == Float && float64(float32(f)) != f {
+			return true
+		}
+		return !exactFloat(v, f)
+	case Int, Long, Date, TimeOfDay, Timestamp:
+		return reflect.ValueOf(v).CanFloat()
 	}
-	f, ok := floatOf(v, json)
-	if !ok {
-		return false
-	}
-	if branch.kind == Float && float64(float32(f)) != f {
-		return true
-	}
-	return !exactFloat(v, f)
+	return false
 }

@@ -25,6 +25,7 @@ const everything = `{"type":"record","name":"shop.Everything","fields":[
 	{"name":"big","type":"long"},
 	{"name":"price","type":{"type":"bytes","logicalType":"decimal","precision":20,"scale":2}},
 	{"name":"rate","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":5}},
+	{"name":"zero","type":{"type":"fixed","name":"Zero","size":9,"logicalType":"decimal","precision":9,"scale":5}},
 	{"name":"at","type":{"type":"long","logicalType":"timestamp-micros"}},
 	{"name":"day","type":{"type":"int","logicalType":"date"}},
 	{"name":"clock","type":{"type":"int","logicalType":"time-millis"}},
@@ -37,7 +38,7 @@ const everything = `{"type":"record","name":"shop.Everything","fields":[
 
 func value(i int) map[string]any {
 	return map[string]any{
-		"id": fmt.Sprintf("id-%d", i), "count": i, "big": int64(1)<<62 + int64(i), "price": big.NewRat(int64(-33*i), 100), "rate": "0.33333",
+		"id": fmt.Sprintf("id-%d", i), "count": i, "big": int64(1)<<62 + int64(i), "price": big.NewRat(int64(-33*i), 100), "rate": "0.33333", "zero": i % 2,
 		"at": time.UnixMicro(int64(-i) * 1_234_567), "day": "1969-12-30", "clock": 3 * time.Second, "note": nil, "when": time.UnixMilli(int64(i)),
 		"kind": "B", "hash": []byte{1, 2, 3, byte(i)}, "lines": []any{map[string]any{"x": 1.5, "y": "A"}, map[string]any{"x": -2, "y": nil}},
 		"tags": map[string]bool{"a": true, "b": false},

@@ -4,7 +4,8 @@
 // Promises:
 //
 //  1. What a file holds is what was appended, exactly. goavro cuts decimals to their scale and has other faults with
-//     values; so each record is read back from what goavro makes of it, and a difference is an error.
+//     logical types; so it handles values without them, and each record is read back from what goavro makes of it: a
+//     difference is an error.
 //  2. goavro never sees bytes that package avro has not decoded before: data can crash it.
 //
 // The Reader is for files of one's own. A file made to do harm can exhaust memory before a record is seen.

@@ -1,13 +1,12 @@
 package container
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/linkedin/goavro/v2"
-
-	"github.com/millrace/millrace/schemas/avro"
 )
 
 // Compression is how the blocks of a file are compressed.
@@ -52,7 +51,7 @@ func WithMetadata(key string, value []byte) Option {
 
 // Writer writes one container file. It is not for concurrent use.
 type Writer struct {
-	codec *avro.Codec
+	codec *codec
 	ocf   *goavro.OCFWriter
 
 	block []any
@@ -63,35 +62,44 @@ type Writer struct {
 // NewWriter begins a file of records of one schema on out. The header is written at once. Close writes the last block;
 // it leaves out open.
 func NewWriter(out io.Writer, schema string, opts ...Option) (*Writer, error) {
-	codec, native, err := compile(schema)
+	c, err := compile(schema)
 	if err != nil {
 		return nil, err
 	}
 	// A plain io.Writer: goavro would append to an *os.File that holds something.
-	cfg := goavro.OCFConfig{W: struct{ io.Writer }{out}, Codec: native, CompressionName: string(Deflate)}
+	cfg := goavro.OCFConfig{W: struct{ io.Writer }{out}, Codec: c.full, CompressionName: string(Deflate)}
 	for _, o := range opts {
 		o(&cfg)
 	}
-	ocf, err := goavro.NewOCFWriter(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("begin container file of %s: %w", codec.Schema().Name, err)
+	if _, err := rand.Read(cfg.SyncMarker[:]); err != nil {
+		return nil, fmt.Errorf("begin container file: %w", err)
 	}
-	return &Writer{codec: codec, ocf: ocf}, nil
+	if _, err := goavro.NewOCFWriter(cfg); err != nil {
+		return nil, fmt.Errorf("begin container file of %s: %w", c.Schema().Name, err)
+	}
+	// The blocks come from a second writer of the same marker, whose own header goes nowhere.
+	g := &gate{out: out}
+	cfg.W, cfg.Codec = g, c.physical
+	blocks, err := goavro.NewOCFWriter(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("begin container file of %s: %w", c.Schema().Name, err)
+	}
+	g.open = true
+	return &Writer{codec: c, ocf: blocks}, nil
 }
 
-func compile(schema string) (*avro.Codec, *goavro.Codec, error) {
-	codec, err := avro.New(schema)
-	if err != nil {
-		return nil, nil, err
+// gate lets through what is written after it was opened.
+type gate struct {
+	out  io.Writer
+	open bool
+}
+
+// Write implements io.Writer.
+func (g *gate) Write(p []byte) (int, error) {
+	if !g.open {
+		return len(p), nil
 	}
-	if codec.Recursive() {
-		return nil, nil, fmt.Errorf("%s: %w", codec.Schema().Name, ErrRecursive)
-	}
-	native, err := goavro.NewCodec(codec.Schema().Text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: the container file's library does not take the schema: %w", codec.Schema().Name, err)
-	}
-	return codec, native, nil
+	return g.out.Write(p)
 }
 
 // Append adds a record that is Avro binary of the schema already, without a frame. The payload is checked first, as
@@ -127,13 +135,13 @@ func (w *Writer) exact(payload []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	datum, rest, err := w.ocf.Codec().NativeFromBinary(payload)
+	datum, rest, err := w.codec.physical.NativeFromBinary(payload)
 	if err == nil && len(rest) > 0 {
 		err = fmt.Errorf("%d bytes are left over", len(rest))
 	}
 	var again []byte
 	if err == nil {
-		again, err = w.ocf.Codec().BinaryFromNative(nil, datum)
+		again, err = w.codec.physical.BinaryFromNative(nil, datum)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", w.codec.Schema().Name, ErrInexact, err)
