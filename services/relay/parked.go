@@ -79,7 +79,7 @@ func faultf(reason Reason, format string, args ...any) *fault {
 
 func park(e *store.Event, f *fault, position int64, now time.Time) *Parked {
 	return &Parked{
-		V: 1, EventID: e.EventID, Topic: e.Topic, Key: e.Key, Type: e.Type, OccurredAt: e.OccurredAt.UTC(), Row: e.ID,
+		V: 1, EventID: e.EventID, Topic: e.Topic, Key: e.Key, Type: e.Type, OccurredAt: sane(e.OccurredAt), Row: e.ID,
 		Fingerprint: e.Fingerprint.String(), Reason: f.reason, Field: f.field, Detail: f.detail, Position: position,
 		ParkedAt: now.UTC(), Payload: e.Payload, Body: string(e.Body), Headers: string(e.Headers),
 	}
