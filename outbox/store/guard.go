@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -81,10 +80,4 @@ func timelineOf(walFile string) (uint32, error) {
 		return 0, fmt.Errorf("%.40q is not the name of a WAL file", walFile)
 	}
 	return uint32(timeline), nil
-}
-
-// formatUUID writes an event id in its usual form.
-func formatUUID(id [16]byte) string {
-	text := hex.EncodeToString(id[:])
-	return strings.Join([]string{text[:8], text[8:12], text[12:16], text[16:20], text[20:]}, "-")
 }

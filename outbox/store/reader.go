@@ -253,9 +253,9 @@ func (r *Reader) VerifyRow(ctx context.Context, id int64, eventID [16]byte) erro
 	}
 	switch {
 	case found != nil && *found != eventID:
-		return diverged("id %d is event %s, the cursor has published %s", id, formatUUID(*found), formatUUID(eventID))
+		return diverged("id %d is event %s, the cursor has published %s", id, uuidText(*found), uuidText(eventID))
 	case found == nil && lower:
-		return diverged("id %d, event %s, is not there", id, formatUUID(eventID))
+		return diverged("id %d, event %s, is not there", id, uuidText(eventID))
 	}
 	return nil
 }
