@@ -1,0 +1,96 @@
+package duckdb
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/consumers/warehouse"
+)
+
+var (
+	_ fold.Sink         = (*Warehouse)(nil)
+	_ warehouse.Querier = (*Warehouse)(nil)
+)
+
+// Config says where the warehouse is and what it holds.
+type Config struct {
+	// Path is the database file; its folder is made if it is not there. Required. DuckDB keeps PATH.wal and PATH.tmp beside it.
+	Path string
+	// Projections are the entities with a silver table. Events of topics without one are kept in bronze.
+	Projections []fold.Projection
+	// MemoryBytes is what DuckDB may use for its buffers, queries included. Default 512 MiB.
+	MemoryBytes int64
+	// TempBytes is how much DuckDB may spill to disk. Default 4 GiB.
+	TempBytes int64
+	// Threads is the number of threads DuckDB uses. Default: one a CPU.
+	Threads int
+	// GroupRows is the number of rows from which a transaction takes no further batch. Default 50,000.
+	GroupRows int
+	// MaxQueries is the number of queries that run at a time. Default 4.
+	MaxQueries int
+	// Logger gets start, stop and what an operator should know. Default: nothing is logged.
+	Logger *slog.Logger
+	// Registerer takes the metrics. Default: they are kept nowhere.
+	Registerer prometheus.Registerer
+}
+
+// WithDefaults returns a copy with every unset field filled in.
+func (c Config) WithDefaults() Config {
+	if c.MemoryBytes == 0 {
+		c.MemoryBytes = 512 << 20
+	}
+	if c.TempBytes == 0 {
+		c.TempBytes = 4 << 30
+	}
+	if c.Threads == 0 {
+		c.Threads = runtime.NumCPU()
+	}
+	if c.GroupRows == 0 {
+		c.GroupRows = 50_000
+	}
+	if c.MaxQueries == 0 {
+		c.MaxQueries = 4
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// reservedNames are schemas and catalogs: DuckDB names the catalog after the file, and could not tell the two apart.
+var reservedNames = []string{"bronze", "silver", "silver_base", "millrace", "main", "temp", "system", "information_schema", "pg_catalog"}
+
+func (c Config) validate() error {
+	if c.Path == "" {
+		return errors.New("duckdb: Path is missing")
+	}
+	if strings.ContainsAny(c.Path, "?%#") || strings.Contains(c.Path, "://") || strings.HasPrefix(c.Path, ":") {
+		return fmt.Errorf("duckdb: Path %q must be the name of a file without ?, %%, # and ://", c.Path)
+	}
+	base := filepath.Base(c.Path)
+	if name := strings.TrimSuffix(base, filepath.Ext(base)); slices.Contains(reservedNames, strings.ToLower(name)) {
+		return fmt.Errorf("duckdb: Path %q: a file cannot be called %s, which is a schema in it", c.Path, name)
+	}
+	if c.MemoryBytes < 64<<20 {
+		return fmt.Errorf("duckdb: MemoryBytes is %d, below 64 MiB", c.MemoryBytes)
+	}
+	if c.TempBytes < 0 || c.Threads < 0 || c.GroupRows < 0 || c.MaxQueries < 0 {
+		return errors.New("duckdb: TempBytes, Threads, GroupRows and MaxQueries cannot be negative")
+	}
+	seen := map[string]bool{}
+	for _, p := range c.Projections {
+		if seen[p.Entity()] {
+			return fmt.Errorf("duckdb: two projections of entity %q", p.Entity())
+		}
+		seen[p.Entity()] = true
+	}
+	return nil
+}

@@ -1,0 +1,34 @@
+// Package duckdb keeps the warehouse in a DuckDB file: bronze, silver, positions, and read-only SQL over them.
+//
+//	bronze.events          every event as it came: topic, partition, "offset", key, type, event_id, seq, event_time, schema_id,
+//	                       headers and data as JSON, payload (the Avro binary)
+//	silver.ENTITY          a view: one row for each entity that exists: _key, the declared columns, _version, _event_time
+//	silver_base.*          the tables behind it, one a generation, named ENTITY_ and the beginning of the declaration's digest;
+//	                       deleted entities stay as stubs with _deleted, so that a late event does not bring them back
+//	millrace.positions     topic, partition, next (offset), epoch
+//	millrace.quarantine    topic, partition, key, "offset"
+//	millrace.entities      which generation each view shows, and the digest it was made for
+//
+// The promises, and where they are kept:
+//
+//   - Promise 4: events, states, quarantine and position of a batch are one transaction; in it the position row is compared and
+//     set, epoch included (writer.go). A state is replaced only by one of a greater version (silver.go).
+//   - A changed declaration is another generation: Open refuses it, for its states have to be rebuilt (schema.go).
+//
+// One goroutine writes. It takes what several lanes have ready into one transaction, for MERGE costs by the batch. Lanes convert
+// their values before they queue, so a value that does not fit fails its own batch alone. DuckDB locks its file to one process:
+// who wants to read asks this one (query.go), and is held to statements that read (guard.go).
+//
+// The metrics: millrace_warehouse_commits_total, millrace_warehouse_commit_seconds, millrace_warehouse_group_batches,
+// millrace_warehouse_rows_total{layer}, millrace_warehouse_queries_total{outcome}, millrace_warehouse_query_seconds.
+//
+// What was surprising:
+//
+//   - Preparing "a; b" with a context runs a. A query is parsed on its own first.
+//   - With external access switched off, the database's own file can still be read as a blob: table functions are let through by
+//     name.
+//   - A JSON value read through the driver loses digits: JSON columns keep their exact values in the column _exact.
+//   - Opening one path twice in a process gives the same database, without an error.
+//
+// DuckDB needs cgo. Without it the package builds and Open says so.
+package duckdb

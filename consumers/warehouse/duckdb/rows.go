@@ -1,0 +1,140 @@
+//go:build cgo
+
+package duckdb
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	duckdb "github.com/duckdb/duckdb-go/v2"
+
+	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/projection"
+)
+
+var (
+	bronzeNames = []string{"topic", "partition", "offset", "key", "type", "event_id", "seq", "event_time", "schema_id", "headers", "data", "payload"}
+	bronzeTypes = []duckdb.Type{
+		duckdb.TYPE_VARCHAR, duckdb.TYPE_INTEGER, duckdb.TYPE_BIGINT, duckdb.TYPE_VARCHAR, duckdb.TYPE_VARCHAR, duckdb.TYPE_VARCHAR,
+		duckdb.TYPE_BIGINT, duckdb.TYPE_TIMESTAMP, duckdb.TYPE_INTEGER, duckdb.TYPE_VARCHAR, duckdb.TYPE_VARCHAR, duckdb.TYPE_BLOB,
+	}
+)
+
+// insertBronze takes headers and data as text, which DuckDB turns into JSON faster than the driver does.
+const insertBronze = `INSERT INTO bronze.events SELECT * FROM stage`
+
+// bronzeRows are the events as they came.
+func bronzeRows(events []consumers.Event) [][]driver.Value {
+	rows := make([][]driver.Value, len(events))
+	for i := range events {
+		ev := &events[i]
+		var data driver.Value
+		if ev.Fields != nil {
+			data = string(projection.AppendJSON(nil, ev.Fields))
+		}
+		payload := ev.Payload
+		if payload == nil {
+			payload = []byte{}
+		}
+		rows[i] = []driver.Value{
+			ev.Topic, ev.Partition, ev.Offset, valid(ev.Key), valid(ev.Type), valid(ev.ID), ev.Seq, ev.Time.UTC().Truncate(time.Microsecond),
+			int32(ev.SchemaID), headersJSON(ev.Headers), data, payload,
+		}
+	}
+	return rows
+}
+
+// valid replaces what is not UTF-8, which a text cannot hold. The keys and types of events that are applied are UTF-8.
+func valid(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
+
+func headersJSON(h map[string]string) driver.Value {
+	if len(h) == 0 {
+		return nil
+	}
+	m := make(map[string]any, len(h))
+	for name, v := range h {
+		m[name] = v
+	}
+	return string(projection.AppendJSON(nil, m))
+}
+
+func (wr *writer) appendBronze(accepted []*request) error {
+	var rows [][]driver.Value
+	for _, r := range accepted {
+		rows = append(rows, r.bronze...)
+	}
+	types := make([]duckdb.TypeInfo, len(bronzeTypes))
+	for i, t := range bronzeTypes {
+		var err error
+		if types[i], err = duckdb.NewTypeInfo(t); err != nil {
+			return err
+		}
+	}
+	if err := wr.stage(insertBronze, bronzeNames, types, rows); err != nil {
+		return fmt.Errorf("append %d events to bronze: %w", len(rows), err)
+	}
+	return nil
+}
+
+func (wr *writer) mergeSilver(accepted []*request) error {
+	byEntity := map[string][][]change{}
+	for _, r := range accepted {
+		for entity, changes := range r.silver {
+			byEntity[entity] = append(byEntity[entity], changes)
+		}
+	}
+	for entity, parts := range byEntity {
+		t := wr.w.tables[entity]
+		rows := newest(parts)
+		if err := wr.stage(t.merge, t.names, t.types, rows); err != nil {
+			return fmt.Errorf("merge %d states of %s: %w", len(rows), entity, err)
+		}
+	}
+	return nil
+}
+
+// newest puts the changes of several batches together. A key that is in two of them, because somebody enlarged its topic, keeps its
+// greatest version: MERGE wants each key once.
+func newest(parts [][]change) [][]driver.Value {
+	all := slices.Concat(parts...)
+	rows := make([][]driver.Value, 0, len(all))
+	if len(parts) == 1 {
+		for _, c := range all {
+			rows = append(rows, c.row)
+		}
+		return rows
+	}
+	at := make(map[string]int, len(all))
+	for i, c := range all {
+		if j, ok := at[c.key]; !ok || c.version > all[j].version {
+			at[c.key] = i
+		}
+	}
+	for i, c := range all {
+		if at[c.key] == i {
+			rows = append(rows, c.row)
+		}
+	}
+	return rows
+}
+
+// stage runs a statement over rows, which it sees as the table stage.
+func (wr *writer) stage(statement string, names []string, types []duckdb.TypeInfo, rows [][]driver.Value) (err error) {
+	if len(rows) == 0 {
+		return nil
+	}
+	a, err := duckdb.NewQueryAppender(wr.conn, statement, "stage", types, names)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := a.AppendRow(row...); err != nil {
+			return errors.Join(err, a.Clear(), a.Close())
+		}
+	}
+	return a.Close()
+}

@@ -1,0 +1,141 @@
+//go:build cgo
+
+package duckdb
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+
+	duckdb "github.com/duckdb/duckdb-go/v2"
+
+	"github.com/millrace/millrace/consumers/fold"
+)
+
+// layout is the version of the tables that are the same in every warehouse.
+const layout = "1"
+
+var layoutStatements = []string{
+	`CREATE SCHEMA IF NOT EXISTS millrace`,
+	`CREATE SCHEMA IF NOT EXISTS bronze`,
+	`CREATE SCHEMA IF NOT EXISTS silver_base`,
+	`CREATE SCHEMA IF NOT EXISTS silver`,
+	`CREATE TABLE IF NOT EXISTS millrace.meta (name VARCHAR NOT NULL, value VARCHAR NOT NULL)`,
+	`CREATE TABLE IF NOT EXISTS millrace.positions (topic VARCHAR NOT NULL, partition INTEGER NOT NULL, next BIGINT NOT NULL, epoch BIGINT NOT NULL)`,
+	`CREATE TABLE IF NOT EXISTS millrace.quarantine (topic VARCHAR NOT NULL, partition INTEGER NOT NULL, key VARCHAR NOT NULL, "offset" BIGINT NOT NULL)`,
+	`CREATE TABLE IF NOT EXISTS millrace.entities (entity VARCHAR NOT NULL, topic VARCHAR NOT NULL, digest VARCHAR NOT NULL, base_table VARCHAR NOT NULL, created_at TIMESTAMPTZ NOT NULL DEFAULT now())`,
+	`CREATE TABLE IF NOT EXISTS bronze.events (topic VARCHAR NOT NULL, partition INTEGER NOT NULL, "offset" BIGINT NOT NULL, key VARCHAR, type VARCHAR,
+		event_id VARCHAR, seq BIGINT NOT NULL, event_time TIMESTAMP NOT NULL, schema_id INTEGER, headers JSON, data JSON, payload BLOB)`,
+}
+
+// prepareStore makes what is missing and returns the entities' tables. It is one transaction: an Open that fails leaves nothing.
+func prepareStore(conn *duckdb.Conn, projections []fold.Projection) (tables map[string]*table, err error) {
+	ctx := context.Background()
+	if err := execute(ctx, conn, "BEGIN TRANSACTION"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, execute(ctx, conn, "ROLLBACK"))
+			return
+		}
+		err = execute(ctx, conn, "COMMIT")
+	}()
+	for _, s := range layoutStatements {
+		if err := execute(ctx, conn, s); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkLayout(ctx, conn); err != nil {
+		return nil, err
+	}
+	tables = map[string]*table{}
+	for _, p := range projections {
+		if tables[p.Entity()], err = prepareEntity(ctx, conn, p); err != nil {
+			return nil, err
+		}
+	}
+	return tables, nil
+}
+
+func checkLayout(ctx context.Context, conn *duckdb.Conn) error {
+	found, err := text(ctx, conn, `SELECT value FROM millrace.meta WHERE name = 'layout'`)
+	switch {
+	case err != nil:
+		return err
+	case found == "":
+		return execute(ctx, conn, `INSERT INTO millrace.meta VALUES ('layout', ?)`, layout)
+	case found != layout:
+		return fmt.Errorf("the file has layout %s, this program knows %s", found, layout)
+	}
+	return nil
+}
+
+// prepareEntity finds the table of an entity, or makes it as long as none of its topic's events have gone by.
+func prepareEntity(ctx context.Context, conn *duckdb.Conn, p fold.Projection) (*table, error) {
+	stored := []string{"", ""}
+	err := rowsOf(ctx, conn, `SELECT digest, base_table FROM millrace.entities WHERE entity = ?`, bind(p.Entity()), func(row []driver.Value) error {
+		stored[0], stored[1] = row[0].(string), row[1].(string)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	switch stored[0] {
+	case p.Digest():
+		return newTable(p, stored[1])
+	case "":
+		return makeEntity(ctx, conn, p)
+	}
+	return nil, fmt.Errorf("entity %s: %w: its declaration has changed (digest %.12s, in the file %.12s)", p.Entity(), ErrRebuild, p.Digest(), stored[0])
+}
+
+func makeEntity(ctx context.Context, conn *duckdb.Conn, p fold.Projection) (*table, error) {
+	gone := false
+	err := rowsOf(ctx, conn, `SELECT 1 FROM millrace.positions WHERE topic = ? AND next > 0 LIMIT 1`, bind(p.Topic()), func([]driver.Value) error {
+		gone = true
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if gone {
+		return nil, fmt.Errorf("entity %s: %w: it is new, and events of topic %s have gone by", p.Entity(), ErrRebuild, p.Topic())
+	}
+	t, err := newTable(p, p.Entity()+"_"+clean(p.Digest()))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range []string{t.create(), t.createView()} {
+		if err := execute(ctx, conn, s); err != nil {
+			return nil, fmt.Errorf("entity %s: %w", p.Entity(), err)
+		}
+	}
+	return t, execute(ctx, conn, `INSERT INTO millrace.entities (entity, topic, digest, base_table) VALUES (?, ?, ?, ?)`, p.Entity(), p.Topic(), p.Digest(), t.name)
+}
+
+// clean makes the beginning of a digest fit for a name.
+func clean(digest string) string {
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, strings.ToLower(digest))
+	return name[:min(len(name), 12)]
+}
+
+// text runs a query for one text; empty if there is no row.
+func text(ctx context.Context, conn *duckdb.Conn, query string, args ...any) (string, error) {
+	out := ""
+	err := rowsOf(ctx, conn, query, bind(args...), func(row []driver.Value) error {
+		out, _ = row[0].(string)
+		return nil
+	})
+	return out, err
+}
+
+// quote writes a name for SQL.
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -1,0 +1,43 @@
+//go:build !cgo
+
+package duckdb
+
+import (
+	"context"
+
+	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/consumers/warehouse"
+)
+
+// Warehouse stands for the warehouse in a program that was built without cgo. There is none to be had.
+type Warehouse struct{}
+
+// Open fails: it returns ErrNoCgo, marked systemic.
+func Open(Config) (*Warehouse, error) { return nil, consumers.AsSystemic(ErrNoCgo) }
+
+// Claim returns ErrNoCgo.
+func (*Warehouse) Claim(context.Context, consumers.TopicPartition) (fold.Claim, error) {
+	return fold.Claim{}, consumers.AsSystemic(ErrNoCgo)
+}
+
+// Load returns ErrNoCgo.
+func (*Warehouse) Load(context.Context, string, []string) (map[string]fold.Stored, error) {
+	return nil, consumers.AsSystemic(ErrNoCgo)
+}
+
+// Commit returns ErrNoCgo.
+func (*Warehouse) Commit(context.Context, fold.Commit) error { return consumers.AsSystemic(ErrNoCgo) }
+
+// Positions returns ErrNoCgo.
+func (*Warehouse) Positions(context.Context) (map[consumers.TopicPartition]int64, error) {
+	return nil, consumers.AsSystemic(ErrNoCgo)
+}
+
+// Query returns ErrNoCgo.
+func (*Warehouse) Query(context.Context, string, warehouse.Limits) (*warehouse.Result, error) {
+	return nil, ErrNoCgo
+}
+
+// Close does nothing.
+func (*Warehouse) Close() error { return nil }
