@@ -30,7 +30,8 @@ select count(*), min(occurred_at) from (
 	union all
 	(select l.occurred_at from unnest($2::xid8[]) running(xid)
 		cross join lateral (
-			select e.occurred_at from {{schema}}.event e where e.xid = running.xid order by e.id limit $3::int
+			select e.occurred_at from {{schema}}.event e
+			where e.xid >= running.xid and e.xid <= running.xid order by e.xid, e.id limit $3::int
 		) l limit $3::int)
 	union all
 	(select w.occurred_at from (

@@ -4,7 +4,8 @@ import "strings"
 
 // queries are the statements of one Reader, with the schema's name put in. They are prepared once and keep one plan,
 // which no statistics can change: sorts, bitmaps and sequential scans are off, and each reading of the table asks for an
-// order that one index alone gives.
+// order that one index alone gives. That is why one transaction's rows are asked for by >= and <=: with =, the order of (xid, id) is
+// that of id, which the index on id gives as well, from its beginning.
 type queries struct {
 	head, open, bounds, page, pageLate, flushed, verify, schema string
 }
@@ -60,7 +61,8 @@ with fresh as materialized (
 ), late as materialized (
 	select l.* from unnest($2::xid8[]) running(xid)
 	cross join lateral (
-		select ` + columns + `, ` + bytes + ` from {{schema}}.event e where e.xid = running.xid order by e.id limit $3::int
+		select ` + columns + `, ` + bytes + ` from {{schema}}.event e
+		where e.xid >= running.xid and e.xid <= running.xid order by e.xid, e.id limit $3::int
 	) l
 	where pg_visible_in_snapshot(running.xid, pg_current_snapshot())
 	limit $3::int
@@ -89,8 +91,8 @@ select null::xid8, min(id), max(id) from (
 ) fresh having count(*) > 0
 union all
 select late.xid, lowest.id, highest.id from unnest($4::xid8[]) late(xid)
-cross join lateral (select e.id from {{schema}}.event e where e.xid = late.xid order by e.id limit 1) lowest
-cross join lateral (select e.id from {{schema}}.event e where e.xid = late.xid order by e.id desc limit 1) highest`
+cross join lateral (select e.id from {{schema}}.event e where e.xid >= late.xid and e.xid <= late.xid order by e.xid, e.id limit 1) lowest
+cross join lateral (select e.id from {{schema}}.event e where e.xid >= late.xid and e.xid <= late.xid order by e.xid desc, e.id desc limit 1) highest`
 
 // freshRows walks the id index over the window's stretch of it.
 //
@@ -108,7 +110,7 @@ const lateRows = `
 	select l.* from unnest($7::xid8[]) late(xid)
 	cross join lateral (
 		select ` + columns + `, ` + bytes + ` from {{schema}}.event e
-		where e.xid = late.xid and e.id > $8::bigint order by e.id limit $5::int
+		where (e.xid, e.id) > (late.xid, $8::bigint) and e.xid <= late.xid order by e.xid, e.id limit $5::int
 	) l
 	order by l.id limit $5::int`
 
