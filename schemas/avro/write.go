@@ -66,9 +66,13 @@ func (w *writer) value(dst []byte, p *plan, v any) ([]byte, error) {
 	if err != nil {
 		return dst, w.fail(err.Error())
 	}
-	switch p.kind {
-	case Union:
+	if p.kind == Union {
 		return w.union(dst, p, v)
+	}
+	if v == nil && p.kind != Null {
+		return dst, w.fail("must not be null")
+	}
+	switch p.kind {
 	case Record:
 		return w.record(dst, p, v)
 	case Array:
@@ -80,9 +84,6 @@ func (w *writer) value(dst []byte, p *plan, v any) ([]byte, error) {
 }
 
 func (w *writer) leaf(dst []byte, p *plan, v any) ([]byte, error) {
-	if v == nil && p.kind != Null {
-		return dst, w.fail("must not be null")
-	}
 	switch p.kind {
 	case Null:
 		if v != nil {

@@ -9,12 +9,6 @@ import (
 // record writes a map or a struct. Every field of the record gets a value, and every value that was given is written:
 // what nobody would read is refused, for ignored data is lost data.
 func (w *writer) record(dst []byte, p *plan, v any) ([]byte, error) {
-	if v == nil {
-		return dst, w.fail("must not be null")
-	}
-	if m, ok := v.(map[string]any); ok {
-		return w.recordMap(dst, p, m)
-	}
 	if m, ok := mapOf(v); ok {
 		return w.recordMap(dst, p, m)
 	}
