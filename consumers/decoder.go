@@ -117,10 +117,12 @@ func (d *Decoder) decode(ctx context.Context, ev *Event) (poison, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if entry.name != "" {
+		ev.Type = entry.name
+	}
 	if entry.err != nil {
 		return entry.err, nil
 	}
-	ev.Type = entry.name
 	ev.Fields, poison = entry.codec.Decode(ev.Payload)
 	return poison, nil
 }
