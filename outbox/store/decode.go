@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// eventColumns is how many columns a row of a page has; the order is that of `columns`.
+// eventColumns is how many columns a row of a page has; the order is that of eventColumnsSQL.
 const eventColumns = 11
 
 // maxNames bounds the topics and types that a decoder remembers, in case somebody makes them up per event.

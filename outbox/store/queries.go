@@ -22,12 +22,12 @@ const forcedPlans = `
 	set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;
 	set client_encoding = 'UTF8'; set client_min_messages = warning`
 
-// columns are an event's, in the order in which decoder reads them. bytes is what a row weighs in memory, more or less: JSON
+// eventColumnsSQL are an event's, in the order in which decoder reads them. eventBytesSQL is what a row weighs in memory, more or less: JSON
 // is taken at its stored size, for its text would have to be made.
 const (
-	columns = `e.xid, e.id, e.event_id, e.topic, e.key, e.type, e.schema_fp, e.payload, e.body, e.headers, e.occurred_at`
-	names   = `xid, id, event_id, topic, key, type, schema_fp, payload, body, headers, occurred_at`
-	bytes   = `256 + octet_length(e.key) + coalesce(octet_length(e.payload), 0)
+	eventColumnsSQL = `e.xid, e.id, e.event_id, e.topic, e.key, e.type, e.schema_fp, e.payload, e.body, e.headers, e.occurred_at`
+	eventNamesSQL   = `xid, id, event_id, topic, key, type, schema_fp, payload, body, headers, occurred_at`
+	eventBytesSQL   = `256 + octet_length(e.key) + coalesce(octet_length(e.payload), 0)
 		+ coalesce(pg_column_size(e.body), 0) + coalesce(pg_column_size(e.headers), 0) as bytes`
 )
 
@@ -55,13 +55,13 @@ const headQuery = `select ` + headColumns + `)`
 // were running in last and no longer are; one that still runs costs nothing.
 const openQuery = `
 with fresh as materialized (
-	select ` + columns + `, ` + bytes + ` from {{schema}}.event e
+	select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e
 	where e.xid >= $1::xid8 and e.xid < pg_snapshot_xmax(pg_current_snapshot())
 	order by e.xid, e.id limit $3::int
 ), late as materialized (
 	select l.* from unnest($2::xid8[]) running(xid)
 	cross join lateral (
-		select ` + columns + `, ` + bytes + ` from {{schema}}.event e
+		select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e
 		where e.xid >= running.xid and e.xid <= running.xid order by e.xid, e.id limit $3::int
 	) l
 	where pg_visible_in_snapshot(running.xid, pg_current_snapshot())
@@ -74,7 +74,7 @@ with fresh as materialized (
 select null::xid8, null::bigint, null::uuid, null::text, null::text, null::text, null::bytea, null::bytea, null::jsonb,
 	` + headColumns + `, 'fits', (select it from fits)), null::timestamptz
 union all
-select ` + names + ` from found where (select it from fits)`
+select ` + eventNamesSQL + ` from found where (select it from fits)`
 
 // boundsQuery asks once a window where its rows lie: the lowest and highest id of the fresh rows, and the same of each
 // late transaction that left rows. It runs after upper was taken; asked before, a lower id could commit in between.
@@ -98,7 +98,7 @@ cross join lateral (select e.id from {{schema}}.event e where e.xid >= late.xid 
 //
 //	$1 after   $2 highest id of the window's fresh rows   $3 last.xmax   $4 upper   $5 rows a page, plus one
 const freshRows = `
-	select ` + columns + `, ` + bytes + ` from {{schema}}.event e
+	select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e
 	where e.id > $1::bigint and e.id <= $2::bigint
 		and e.xid >= $3::xid8 and pg_visible_in_snapshot(e.xid, (select $4::text::pg_snapshot))
 	order by e.id limit $5::int`
@@ -109,7 +109,7 @@ const freshRows = `
 const lateRows = `
 	select l.* from unnest($7::xid8[]) late(xid)
 	cross join lateral (
-		select ` + columns + `, ` + bytes + ` from {{schema}}.event e
+		select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e
 		where (e.xid, e.id) > (late.xid, $8::bigint) and e.xid <= late.xid order by e.xid, e.id limit $5::int
 	) l
 	order by l.id limit $5::int`
@@ -118,8 +118,8 @@ const lateRows = `
 //
 //	$6 bytes a page
 const pageQuery = `
-select ` + names + ` from (
-	select ` + names + `, sum(bytes) over (order by id rows unbounded preceding) - bytes as before from ({{rows}}) e
+select ` + eventNamesSQL + ` from (
+	select ` + eventNamesSQL + `, sum(bytes) over (order by id rows unbounded preceding) - bytes as before from ({{rows}}) e
 ) e where before < $6::bigint order by id`
 
 const pageLateRows = `
