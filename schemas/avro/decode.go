@@ -11,8 +11,9 @@ import (
 const MaxPayload = 16 << 20
 
 // Decode reads the Avro binary of one record. The payload may be hostile: the time and memory it can cost are bounded by
-// its size, its size by MaxPayload, and all of it must be consumed. The values are as Kind says, and share no memory
-// with the payload. The error is a *DecodeError.
+// its size, its size by MaxPayload, and all of it must be consumed. The values are as Kind says - text that is not UTF-8,
+// decimals beyond their precision and the like are errors, for no sink could take them - and share no memory with the
+// payload. The error is a *DecodeError.
 func (c *Codec) Decode(payload []byte) (_ map[string]any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -31,78 +32,11 @@ func (c *Codec) Decode(payload []byte) (_ map[string]any, err error) {
 		return nil, &DecodeError{c.schema.Name, err}
 	}
 	if c.root.raw {
-		finishRecord(c.root, values)
+		if err := finishRecord(c.root, values); err != nil {
+			return nil, &DecodeError{c.schema.Name, err}
+		}
 	}
 	return values, nil
-}
-
-// finish turns what the library decodes into what Kind promises.
-func finish(p *plan, v any) any {
-	if value, ok := p.nullable(); ok {
-		p = value
-	}
-	if p.kind == Union {
-		return finishAny(v)
-	}
-	switch v := v.(type) {
-	case []any:
-		if p.elem != nil && p.elem.raw {
-			for i, item := range v {
-				v[i] = finish(p.elem, item)
-			}
-		}
-		return v
-	case map[string]any:
-		if p.kind == Record {
-			finishRecord(p, v)
-		} else if p.elem != nil && p.elem.raw {
-			for key, item := range v {
-				v[key] = finish(p.elem, item)
-			}
-		}
-		return v
-	}
-	return finishLeaf(v)
-}
-
-// finishAny finishes the value of a union, which does not say which branch it is of.
-func finishAny(v any) any {
-	switch v := v.(type) {
-	case []any:
-		for i, item := range v {
-			v[i] = finishAny(item)
-		}
-		return v
-	case map[string]any:
-		for key, item := range v {
-			v[key] = finishAny(item)
-		}
-		return v
-	}
-	return finishLeaf(v)
-}
-
-func finishLeaf(v any) any {
-	switch v := v.(type) {
-	case int32:
-		return int64(v)
-	case float32:
-		return float64(v)
-	case [16]byte:
-		return formatUUID(v)
-	case lib.Duration:
-		b := v.Bytes()
-		return b[:]
-	}
-	return v
-}
-
-func finishRecord(p *plan, values map[string]any) {
-	for i := range p.fields {
-		if f := &p.fields[i]; f.raw {
-			values[f.name] = finish(f.plan, values[f.name])
-		}
-	}
 }
 
 // Resolve returns a codec that decodes what writer wrote into the layout of reader, by Avro's rules: fields by name or

@@ -38,4 +38,5 @@
 //	instant.go       times and dates
 //	frame.go         the schema id in front of the binary
 //	decode.go        binary -> values, and Resolve
+//	finish.go        what the library leaves to do on decoded values
 package avro

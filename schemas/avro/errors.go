@@ -26,7 +26,7 @@ func (e *FieldError) Error() string {
 type DecodeError struct {
 	// Schema is the full name of the reader's schema.
 	Schema string
-	// Err is what was wrong.
+	// Err is what was wrong, with the path of the field where that is known.
 	Err error
 }
 

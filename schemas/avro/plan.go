@@ -30,7 +30,7 @@ type plan struct {
 	branches []*plan
 	null     int // number of the null branch, -1 if there is none
 
-	raw bool // what the library decodes is not yet what Decode promises
+	raw bool // what the library decodes has to be finished: changed, or looked at
 }
 
 type fieldPlan struct {
@@ -136,9 +136,11 @@ func (p *plan) leaf(n *lib.SchemaNode) error {
 		p.kind, p.unit, p.local = l.kind, l.unit, l.local
 		p.precision, p.scale = n.Precision, n.Scale
 	}
-	switch {
-	case p.kind == Int, p.kind == Float, n.Type == "fixed" && p.kind != Decimal:
+	switch p.kind {
+	case Int, Float, String, UUID, Decimal, TimeOfDay:
 		p.raw = true
+	case Bytes:
+		p.raw = n.Type == "fixed"
 	}
 	return nil
 }
@@ -152,7 +154,7 @@ func (pl *planner) container(p *plan, n *lib.SchemaNode) (err error) {
 	p.raw = true // holds for a type that contains itself, until its items are known
 	p.elem, err = pl.plan(inner)
 	if err == nil {
-		p.raw = p.elem.raw
+		p.raw = p.elem.raw || p.kind == Map // of a map, the keys are looked at
 	}
 	return err
 }
