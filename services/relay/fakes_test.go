@@ -37,6 +37,12 @@ func (f *fakeTable) add(key string, body string) {
 	})
 }
 
+func (f *fakeTable) polled() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.polls
+}
+
 var fakeNow = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func (f *fakeTable) window(last, upper store.Snapshot) *store.Window {

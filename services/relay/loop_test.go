@@ -234,15 +234,15 @@ func TestPollingAdaptsToTheLoad(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- b.run(b.ctx, b.ctx) }()
 		time.Sleep(10 * time.Second) // on the bubble's clock
-		before := b.table.polls
+		before := b.table.polled()
 		time.Sleep(10 * time.Second)
-		if got := b.table.polls - before; got < 99 || got > 101 {
+		if got := b.table.polled() - before; got < 99 || got > 101 {
 			t.Errorf("%d polls in ten idle seconds, want one every 100 ms", got)
 		}
 		b.rows("a")
-		before = b.table.polls
+		before = b.table.polled()
 		time.Sleep(250 * time.Millisecond)
-		if got := b.table.polls - before; got < 6 {
+		if got := b.table.polled() - before; got < 6 {
 			t.Errorf("%d polls in the 250 ms after an event, idle ones would be 2 or 3", got)
 		}
 		b.stop()

@@ -333,3 +333,7 @@ func (m *memoryRegistry) set(fail func(subject, text string) error) {
 	defer m.mu.Unlock()
 	m.fail = fail
 }
+
+func errNotYet(all ...relay.Status) error { return fmt.Errorf("not yet: %+v", all) }
+
+var errUnavailable = registry.ErrUnavailable

@@ -1,0 +1,132 @@
+package relay_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/services/relay"
+)
+
+// A relay that sleeps past a takeover, with a transaction whose records are all acknowledged, commits nothing when it
+// wakes, and goes on from the cursor that the other left.
+func TestPromise3AZombieCommitsNothing(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, r *rig) {
+		var seq int64
+		for _, point := range []string{relay.PointProduced, relay.PointCommitting} {
+			asleep, wake := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			zombie := r.run(nil, func(made *relay.Relay) {
+				made.LeadWithoutElection()
+				made.AtPoints(func(at string) {
+					if at == point && made.Status().T > 0 { // not over the first cursor
+						once.Do(func() { close(asleep); <-wake })
+					}
+				})
+			})
+			zombie.until("it to lead", func(s relay.Status) bool { return s.T > 0 })
+			r.emit("k", seq+1)
+			select {
+			case <-asleep:
+			case <-time.After(30 * time.Second):
+				t.Fatalf("the relay never was at %s", point)
+			}
+			other := r.run(nil, func(made *relay.Relay) { made.LeadWithoutElection() })
+			other.untilSeq(seq + 1)
+			if err := other.stop(); err != nil {
+				t.Fatal(err)
+			}
+			close(wake)
+			zombie.until("a new start", func(s relay.Status) bool { return s.Restarts > 0 })
+			r.emit("k", seq+2)
+			seq += 2
+			zombie.untilSeq(seq)
+			if err := zombie.stop(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.checkPublished()
+	})
+}
+
+// Connections to Postgres that are cut, the leader's among them, cost time and nothing else.
+func TestPromise13LostConnectionsToPostgres(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, fakeBroker(t), &memoryRegistry{})
+	small := func(c *relay.Config) { c.PageSize = 20 }
+	a, b := r.run(small), r.run(small)
+	done := make(chan struct{})
+	var cutting sync.WaitGroup
+	cutting.Go(func() {
+		for range 12 {
+			select {
+			case <-done:
+				return
+			case <-time.After(150 * time.Millisecond):
+			}
+			_, err := r.pool.Exec(t.Context(), `select pg_terminate_backend(pid) from pg_stat_activity
+				where application_name like $1 and random() < 0.5`, "millrace relay "+r.name+"%")
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	r.write(load{writers: 6, transactions: 100, keys: 10, seed: 5, pause: 20 * time.Millisecond})
+	close(done)
+	cutting.Wait()
+	rows := r.rows()
+	eventually(t, "everything to be published", func() error {
+		if a.Status().Seq >= rows || b.Status().Seq >= rows {
+			return nil
+		}
+		return errNotYet(a.Status(), b.Status())
+	})
+	t.Logf("restarts: a %d, b %d", a.Status().Restarts, b.Status().Restarts)
+	for _, run := range []*running{a, b} {
+		if err := run.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	r.checkPublished()
+}
+
+// A database that is not fit is refused with the reason and the remedy.
+func TestAnOutboxThatIsNotThereIsRefused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, fakeBroker(t), &memoryRegistry{})
+	run := r.run(func(c *relay.Config) { c.Schema = "elsewhere" })
+	if err := run.wait(); err == nil || !strings.Contains(err.Error(), "elsewhere") {
+		t.Errorf("%v", err)
+	}
+}
+
+// The password of the database never shows, whatever goes wrong.
+func TestSecretsDoNotShow(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, fakeBroker(t), &memoryRegistry{})
+	run := r.run(func(c *relay.Config) { c.Postgres = "postgres://relay:hush@127.0.0.1:1/shop" })
+	run.until("the trouble to show", func(s relay.Status) bool { return s.Reason != "" })
+	if s := run.Status(); strings.Contains(s.Reason, "hush") || s.State != relay.StateStandby {
+		t.Errorf("%+v", s)
+	}
+	if err := run.Ready(); err == nil || strings.Contains(err.Error(), "hush") {
+		t.Errorf("ready: %v", err)
+	}
+}
+
+// The backlog is counted in the table, not believed.
+func TestTheBacklogIsCounted(t *testing.T) {
+	t.Parallel()
+	reg := &memoryRegistry{}
+	reg.set(func(string, string) error { return errUnavailable })
+	r := newRig(t, fakeBroker(t), reg)
+	for n := range int64(7) {
+		r.emit("k", n+1)
+	}
+	run := r.run(nil)
+	run.until("a backlog of 7", func(s relay.Status) bool { return s.Backlog == 7 && !s.Oldest.IsZero() })
+	reg.set(nil)
+	run.until("no backlog", func(s relay.Status) bool { return s.Backlog == 0 && s.Oldest.IsZero() && s.Seq == 7 })
+}
