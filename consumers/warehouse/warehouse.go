@@ -54,7 +54,8 @@ func (l Limits) WithDefaults() Limits {
 }
 
 // Result is the answer to a query. Every value can be written as JSON and is exact: nil, bool, string, json.Number for numbers of
-// any size, json.RawMessage for lists, structs, maps and JSON. Timestamps are RFC 3339 in UTC, blobs base64; floats that are no
+// any size, json.RawMessage for lists, structs, maps and JSON (a JSON document within a list is the one thing that can lose digits, of
+// numbers with more than 17). Timestamps are RFC 3339 in UTC, blobs base64; floats that are no
 // numbers are the texts NaN, Infinity and -Infinity.
 type Result struct {
 	Columns []string `json:"columns"`

@@ -28,10 +28,10 @@ const (
 func formOf(typ string) form {
 	base, _, _ := strings.Cut(typ, "(")
 	switch {
-	case strings.HasSuffix(typ, "]"), base == "STRUCT", base == "MAP", base == "UNION", base == "JSON":
+	case strings.HasSuffix(typ, "]"), base == "STRUCT", base == "MAP", base == "UNION":
 		return asJSON
 	}
-	switch base {
+	switch base { // JSON is text in DuckDB, and comes out as it went in
 	case "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
 		"FLOAT", "DOUBLE", "DECIMAL", "VARCHAR", "BLOB", "DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS",
 		"TIMESTAMP WITH TIME ZONE":
@@ -45,7 +45,7 @@ func jsonValue(typ string, v driver.Value) (any, int) {
 	if v == nil {
 		return nil, 4
 	}
-	if formOf(typ) == asJSON {
+	if typ == "JSON" || formOf(typ) == asJSON {
 		s, _ := v.(string)
 		if json.Valid([]byte(s)) {
 			return json.RawMessage(s), len(s)

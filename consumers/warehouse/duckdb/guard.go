@@ -124,8 +124,8 @@ func lower(v any) string {
 func asked(ctx context.Context, err error) error {
 	var derr *duckdb.Error
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.Is(err, warehouse.ErrBusy), errors.Is(err, ErrClosed):
+		return err
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return warehouse.ErrTimeout
 	case ctx.Err() != nil:
