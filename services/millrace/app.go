@@ -1,0 +1,77 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// app is what every subcommand shares: the global flags and what is made of them.
+type app struct {
+	path      string
+	logLevel  string
+	logFormat string
+	logger    *slog.Logger
+}
+
+// check prepares the logger before any subcommand runs.
+func (a *app) check(cmd *cobra.Command, _ []string) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
+		return usageError{fmt.Errorf("--log-level %q is none of debug, info, warn, error", a.logLevel)}
+	}
+	switch a.logFormat {
+	case "text":
+		a.logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+	case "json":
+		a.logger = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+	default:
+		return usageError{fmt.Errorf("--log-format %q is none of text, json", a.logFormat)}
+	}
+	return nil
+}
+
+// file is the path of the configuration.
+func (a *app) file() string {
+	return cmp.Or(a.path, os.Getenv("MILLRACE_CONFIG"), "millrace.yaml")
+}
+
+// connect opens one Postgres connection to an outbox's database.
+func connect(ctx context.Context, name, url string) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the database of outbox %s: %w", name, err)
+	}
+	return conn, nil
+}
+
+// admin opens a Kafka admin client; the caller closes it.
+func (c *Config) admin() (*kadm.Client, error) {
+	opts, err := c.Kafka.options()
+	if err != nil {
+		return nil, err
+	}
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("make a Kafka client: %w", err)
+	}
+	return kadm.NewClient(cl), nil
+}
+
+// isTerminal says whether w is a terminal a person looks at.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+}

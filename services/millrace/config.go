@@ -1,0 +1,214 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/schemas/registry"
+	"github.com/millrace/millrace/services/internal/conf"
+	"github.com/millrace/millrace/services/relay"
+	"github.com/millrace/millrace/services/sink"
+)
+
+// Config is millrace.yaml. Paths in it are relative to the file's folder.
+type Config struct {
+	Kafka    Kafka    `yaml:"kafka"`
+	Registry Registry `yaml:"registry"`
+	// Schemas are folders of .avsc files: what `schema push` puts into an outbox and what projections are typed by.
+	Schemas []string `yaml:"schemas"`
+	// Outboxes by name. The name is part of topics and transactional ids: do not change it.
+	Outboxes map[string]*Outbox `yaml:"outboxes"`
+	// Projections are files, or patterns of them, that say how events become the state of an entity.
+	Projections []string `yaml:"projections"`
+	// Sinks by name. The name is part of the consumer group and of the dead-letter topic: do not change it.
+	Sinks map[string]*sink.Config `yaml:"sinks"`
+	HTTP  HTTP                    `yaml:"http"`
+
+	file *conf.File
+	dir  string
+}
+
+// Registry says how the schema registry is reached.
+type Registry struct {
+	// URL is the base of the registry's Confluent-compatible API. Required.
+	URL      string `yaml:"url"`
+	Username string `yaml:"username"`
+	// Password is best given as ${VAR}.
+	Password string `yaml:"password"`
+	// Timeout bounds each request. Default 5 s.
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+// HTTP says where metrics, health, status, SQL and search are served.
+type HTTP struct {
+	// Listen is host:port. Default 127.0.0.1:8088.
+	Listen string `yaml:"listen"`
+}
+
+// Outbox is one outbox: the relay's settings, and what only the command line needs.
+type Outbox struct {
+	relay.Config `yaml:",inline"`
+}
+
+func (o *Outbox) schema() string { return cmp.Or(o.Schema, "outbox") }
+
+// load reads and checks the configuration. Its errors name file, line and key.
+func (a *app) load() (*Config, error) {
+	c := &Config{}
+	path := a.file()
+	f, err := conf.Load(path, c)
+	if err != nil {
+		return nil, err
+	}
+	c.file, c.dir = f, filepath.Dir(path)
+	c.Kafka.ClientID = cmp.Or(c.Kafka.ClientID, "millrace")
+	c.HTTP.Listen = cmp.Or(c.HTTP.Listen, "127.0.0.1:8088")
+	return c, c.validate()
+}
+
+func (c *Config) validate() error {
+	if err := c.validateKafka(); err != nil {
+		return err
+	}
+	if c.Registry.URL == "" {
+		return c.file.Errorf("registry.url", "is missing: the base URL of a Confluent-compatible schema registry")
+	}
+	for _, name := range sorted(c.Outboxes) {
+		if c.Outboxes[name] == nil || c.Outboxes[name].Postgres == "" {
+			return c.file.Errorf("outboxes."+name+".postgres", "is missing: the connection string of the application's database")
+		}
+		if err := c.Outboxes[name].prepare(name); err != nil {
+			return c.file.Errorf("outboxes."+name, "%v", err)
+		}
+	}
+	for _, name := range sorted(c.Sinks) {
+		s := c.Sinks[name]
+		if s == nil {
+			return c.file.Errorf("sinks."+name, "is empty")
+		}
+		s.Name = name
+		if s.Path != "" {
+			s.Path = c.abs(s.Path)
+		}
+		if key, err := s.Check(); err != nil {
+			return c.file.Errorf("sinks."+name+"."+key, "%v", err)
+		}
+	}
+	return nil
+}
+
+func (o *Outbox) prepare(name string) error {
+	o.Outbox = name
+	return o.Config.WithDefaults().Check()
+}
+
+func (c *Config) validateKafka() error {
+	switch m := c.Kafka.SASL.Mechanism; {
+	case len(c.Kafka.Brokers) == 0:
+		return c.file.Errorf("kafka.brokers", "is missing: host:port of at least one broker")
+	case m != "" && m != "plain" && m != "scram-sha-256" && m != "scram-sha-512":
+		return c.file.Errorf("kafka.sasl.mechanism", "%q is none of plain, scram-sha-256, scram-sha-512", m)
+	case m == "" && c.Kafka.SASL != SASL{}:
+		return c.file.Errorf("kafka.sasl.mechanism", "is missing: plain, scram-sha-256 or scram-sha-512")
+	case (c.Kafka.TLS.Cert == "") != (c.Kafka.TLS.Key == ""):
+		return c.file.Errorf("kafka.tls", "cert and key go together")
+	}
+	return nil
+}
+
+func (c *Config) abs(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(c.dir, path)
+}
+
+// catalogue loads every schema folder.
+func (c *Config) catalogue() (*schemas.Catalogue, error) {
+	all, err := schemas.NewCatalogue()
+	if err != nil {
+		return nil, err
+	}
+	for i, dir := range c.Schemas {
+		one, err := schemas.LoadDir(c.abs(dir))
+		if err != nil {
+			return nil, c.file.Errorf(fmt.Sprintf("schemas.%d", i), "%v", err)
+		}
+		if all, err = all.Merge(one); err != nil {
+			return nil, c.file.Errorf(fmt.Sprintf("schemas.%d", i), "%v", err)
+		}
+	}
+	return all, nil
+}
+
+// declarations loads every schema folder and every projection file; a pattern that matches nothing is an error.
+func (c *Config) declarations() (*schemas.Catalogue, []*projection.Projection, error) {
+	catalogue, err := c.catalogue()
+	if err != nil {
+		return nil, nil, err
+	}
+	patterns := make([]string, len(c.Projections))
+	for i, pattern := range c.Projections {
+		patterns[i] = c.abs(pattern)
+	}
+	projections, err := projection.Load(catalogue, patterns...)
+	if err != nil {
+		return nil, nil, &conf.Error{File: c.file.Path, Key: "projections", Msg: err.Error(), Err: err}
+	}
+	return catalogue, projections, nil
+}
+
+func (c *Config) registry() (*registry.Client, error) {
+	r, err := registry.New(registry.Config{URL: c.Registry.URL, Username: c.Registry.Username, Password: c.Registry.Password, Timeout: c.Registry.Timeout})
+	if err != nil {
+		return nil, c.file.Errorf("registry.url", "%v", err)
+	}
+	return r, nil
+}
+
+// outbox returns an outbox by name; without a name, the only one.
+func (c *Config) outbox(name string) (string, *Outbox, error) {
+	if name == "" && len(c.Outboxes) == 1 {
+		name = sorted(c.Outboxes)[0]
+	}
+	if o := c.Outboxes[name]; o != nil {
+		return name, o, nil
+	}
+	if name == "" {
+		return "", nil, c.file.Errorf("outboxes", "has %d entries: say which with --outbox", len(c.Outboxes))
+	}
+	return "", nil, c.file.Errorf("outboxes", "has no %q (it has %q)", name, sorted(c.Outboxes))
+}
+
+// eachOutbox calls f for the outbox of the given name, or for every one.
+func (a *app) eachOutbox(only string, f func(string, *Outbox) error) error {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	names := sorted(c.Outboxes)
+	if only != "" {
+		name, _, err := c.outbox(only)
+		if err != nil {
+			return err
+		}
+		names = []string{name}
+	}
+	if len(names) == 0 {
+		return c.file.Errorf("outboxes", "names no outbox")
+	}
+	for _, name := range names {
+		if err := f(name, c.Outboxes[name]); err != nil {
+			return fmt.Errorf("outbox %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

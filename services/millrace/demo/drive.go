@@ -1,0 +1,217 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/consumers/cache/client"
+	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/services/shop"
+)
+
+const (
+	watchEvery   = 120 * time.Millisecond
+	killAt       = 0.45             // share of the events after which the relay is killed
+	downFor      = 2 * time.Second  // how long it stays dead, in plain sight
+	catchUpLimit = 10 * time.Minute // after the last event
+)
+
+// run is the part of the demo that is watched live.
+type run struct {
+	*demo
+	view   view
+	adm    *kadm.Client
+	killed bool
+	meter  meter
+	last   stats
+}
+
+// drive runs the shop, kills the relay in mid-run, and waits until every sink has everything.
+func (d *demo) drive(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	r := &run{demo: d}
+	if err := d.openShop(ctx); err != nil {
+		return err
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(d.world.brokers...))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	r.adm = kadm.NewClient(cl)
+
+	d.start = time.Now()
+	r.view = &plain{out: d.cfg.Out, start: d.start}
+	if d.cfg.Terminal {
+		r.view = newLive(d.cfg.Out, d.start, stop)
+	}
+	working := make(chan error, 1)
+	go func() { working <- r.shop.Run(ctx) }()
+	err = r.watch(ctx, working)
+	r.view.close()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+func (d *demo) openShop(ctx context.Context) error {
+	catalogue, err := schemas.LoadDir(d.site.dir + "/schemas")
+	if err != nil {
+		return err
+	}
+	cache, err := client.New(client.Config{URL: d.world.redis, Prefix: d.world.cachePrefix()})
+	if err != nil {
+		return err
+	}
+	d.world.atEnd(cache.Close)
+	applied, err := d.applied()
+	if err != nil {
+		return err
+	}
+	d.shop, err = shop.New(ctx, shop.Config{
+		Pool: d.pool, Catalogue: catalogue, Events: d.cfg.Events, Rate: max(d.cfg.Rate, 0), Seed: d.cfg.Seed, Cache: cache, Logger: quiet,
+		Applied: applied,
+	})
+	return err
+}
+
+// watch shows the run until the shop is done and every sink has everything.
+func (r *run) watch(ctx context.Context, working chan error) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	done := false
+	var deadline <-chan time.Time
+	for {
+		select {
+		case err := <-working:
+			if err != nil || ctx.Err() != nil {
+				return errors.Join(err, ctx.Err())
+			}
+			done, working, deadline = true, nil, time.After(catchUpLimit)
+			r.view.event("the shop closes; what is left is on its way", false)
+		case <-deadline:
+			return fmt.Errorf("the sinks did not catch up within %s", catchUpLimit)
+		case <-ctx.Done():
+			if working != nil {
+				<-working
+			}
+			return ctx.Err()
+		case <-tick.C:
+		}
+		r.look(ctx)
+		if err := r.alive(); err != nil {
+			return err
+		}
+		if !r.killed && float64(r.last.shop.committed) >= killAt*float64(r.last.shop.target) {
+			if err := r.kill(ctx); err != nil {
+				return err
+			}
+		}
+		if done && r.caughtUp(ctx) {
+			r.look(ctx)
+			r.view.event("every sink has everything", false)
+			return nil
+		}
+	}
+}
+
+// alive returns an error if a child has ended by itself.
+func (r *run) alive() error { return errors.Join(r.relay.ended(), r.sinks.ended()) }
+
+// kill ends the relay with SIGKILL, lets the outbox fill for a moment, and starts it again.
+func (r *run) kill(ctx context.Context) error {
+	r.killed = true
+	pid := r.relay.pid()
+	r.relay.kill()
+	r.view.event(fmt.Sprintf("kill -9 %d   the relay is dead in mid-run; the shop goes on", pid), true)
+	for until := time.Now().Add(downFor); time.Now().Before(until) && ctx.Err() == nil; {
+		r.look(ctx)
+		time.Sleep(watchEvery)
+	}
+	waiting := r.last.relay.behind
+	if err := r.startRelay(); err != nil {
+		return err
+	}
+	r.view.event(fmt.Sprintf("started again as %d; %s events wait in the outbox", r.relay.pid(), number(waiting)), false)
+	began := time.Now()
+	for ctx.Err() == nil && time.Since(began) < catchUpLimit {
+		r.look(ctx)
+		if err := r.alive(); err != nil {
+			return err
+		}
+		if !r.last.relay.down && r.last.relay.published > 0 && r.last.relay.behind < waiting/10+100 {
+			r.view.event(fmt.Sprintf("it went on from its cursor in Kafka and has caught up, %s after its start", short(time.Since(began))), false)
+			return nil
+		}
+		time.Sleep(watchEvery)
+	}
+	return ctx.Err()
+}
+
+// look asks everybody how far they are, and shows it.
+func (r *run) look(ctx context.Context) {
+	p := r.shop.Progress()
+	s := stats{elapsed: time.Since(r.start), reads: readStats{p.Views, p.Hits, p.Stale}}
+	s.shop = shopStats{committed: p.Events, target: max(r.cfg.Events, p.Events), rolledBack: p.RolledBack, rate: r.meter.rate(p.Events, time.Now())}
+	s.relay = r.lookAtRelay(ctx, p.Events)
+	sinks, err := r.site.sinkStatuses(ctx, r.world)
+	if err != nil {
+		sinks = r.last.sinks
+	}
+	if sinks == nil {
+		for _, role := range roles {
+			sinks = append(sinks, sinkStats{role: role})
+		}
+	}
+	s.sinks = sinks
+	r.last = s
+	r.view.show(s)
+}
+
+func (r *run) lookAtRelay(ctx context.Context, committed int64) relayStats {
+	a, err := r.site.relayStatus(ctx, r.world)
+	out := relayStats{pid: r.relay.pid(), published: a.Seq, rate: a.Rate, state: a.State}
+	switch {
+	case r.relay.ended() != nil:
+		out.down, out.state = true, "killed"
+	case err != nil || a.State != "leading":
+		out.down, out.state = true, "starting"
+	}
+	if out.down || out.published == 0 {
+		out.published = r.last.relay.published
+	}
+	out.behind = max(0, committed-out.published)
+	return out
+}
+
+// caughtUp says whether the relay has published everything and every sink has applied it: positions are held against the ends of
+// the topics, asked for after the last event was published.
+func (r *run) caughtUp(ctx context.Context) bool {
+	a, err := r.site.relayStatus(ctx, r.world)
+	if err != nil || a.Seq+a.Parked < r.shop.Progress().Events {
+		return false
+	}
+	ends, err := r.adm.ListCommittedOffsets(ctx, r.world.topics()...)
+	if err != nil || ends.Error() != nil {
+		return false
+	}
+	positions, err := r.site.sinkPositions(ctx, r.world)
+	if err != nil {
+		return false
+	}
+	all := true
+	ends.Each(func(o kadm.ListedOffset) {
+		for _, role := range roles {
+			at, ok := positions[role][place(o.Topic, o.Partition)]
+			all = all && (ok && at >= o.Offset || o.Offset == 0)
+		}
+	})
+	return all
+}

@@ -1,0 +1,247 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/services/devregistry"
+	"github.com/millrace/millrace/services/internal/embedded"
+)
+
+// world is what the demo runs against: parts of its own, or servers that were named.
+type world struct {
+	// name is the run's, part of every name on a server that others use too; "" where all parts are the demo's own.
+	name     string
+	postgres string // a database of the run's own
+	brokers  []string
+	registry string
+	redis    string
+	// realKafka says that the broker is a real one.
+	realKafka bool
+
+	ends []func() error // what is to be ended, in reverse order
+}
+
+// part is a line of what was started.
+type part struct{ name, what string }
+
+// start brings the parts up one by one and says what each is.
+func (w *world) start(ctx context.Context, cfg Config, dir string, say func(part), working func(string)) error {
+	for _, step := range []func(context.Context, Config, string, func(part), func(string)) error{w.startPostgres, w.startKafka, w.startRegistry, w.startRedis} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step(ctx, cfg, dir, say, working); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stop ends what was started, the last first.
+func (w *world) stop() error {
+	var errs []error
+	for i := len(w.ends) - 1; i >= 0; i-- {
+		errs = append(errs, w.ends[i]())
+	}
+	w.ends = nil
+	return errors.Join(errs...)
+}
+
+func (w *world) atEnd(f func() error) { w.ends = append(w.ends, f) }
+
+func (w *world) startPostgres(ctx context.Context, cfg Config, dir string, say func(part), working func(string)) error {
+	if cfg.Postgres != "" {
+		return w.ownDatabase(ctx, cfg, say)
+	}
+	working("starting PostgreSQL")
+	p, err := embedded.StartPostgres(ctx, filepath.Join(dir, "postgres"), working)
+	if err != nil {
+		return err
+	}
+	w.atEnd(p.Stop)
+	w.postgres = p.URL
+	say(part{"PostgreSQL", p.From + ", on a port of its own"})
+	return nil
+}
+
+// ownDatabase makes a database for the run on a server that was named, and drops it at the end.
+func (w *world) ownDatabase(ctx context.Context, cfg Config, say func(part)) error {
+	conn, err := pgx.Connect(ctx, cfg.Postgres)
+	if err != nil {
+		return fmt.Errorf("--postgres: %w", err)
+	}
+	defer conn.Close(ctx)
+	name := strings.ReplaceAll(w.name, "-", "_")
+	if _, err := conn.Exec(ctx, "create database "+pgx.Identifier{name}.Sanitize()); err != nil {
+		return fmt.Errorf("--postgres: create a database for the demo: %w", err)
+	}
+	u, err := databaseURL(cfg.Postgres, name)
+	if err != nil {
+		return err
+	}
+	w.postgres = u
+	say(part{"PostgreSQL", "the server you named, in database " + name})
+	if cfg.Keep != "" {
+		return nil
+	}
+	w.atEnd(func() error {
+		ctx := context.WithoutCancel(ctx)
+		conn, err := pgx.Connect(ctx, cfg.Postgres)
+		if err != nil {
+			return fmt.Errorf("drop database %s: %w", name, err)
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, "drop database "+pgx.Identifier{name}.Sanitize()+" with (force)")
+		return err
+	})
+	return nil
+}
+
+// databaseURL is a connection string with another database.
+func databaseURL(dsn, database string) (string, error) {
+	if u, err := url.Parse(dsn); err == nil && u.Scheme != "" {
+		u.Path = "/" + database
+		return u.String(), nil
+	}
+	return dsn + " dbname=" + database, nil
+}
+
+func (w *world) startKafka(ctx context.Context, cfg Config, _ string, say func(part), _ func(string)) error {
+	if cfg.Kafka == "" {
+		k, err := embedded.StartKafka()
+		if err != nil {
+			return err
+		}
+		w.atEnd(func() error { k.Stop(); return nil })
+		w.brokers = k.Brokers
+		say(part{"Kafka", "in-process broker (franz-go's kfake): for trying out, not for production"})
+		return nil
+	}
+	w.brokers, w.realKafka = strings.Split(cfg.Kafka, ","), true
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...))
+	if err != nil {
+		return fmt.Errorf("--kafka: %w", err)
+	}
+	defer cl.Close()
+	if err := cl.Ping(ctx); err != nil {
+		return fmt.Errorf("--kafka: no broker answers at %s: %w", cfg.Kafka, err)
+	}
+	say(part{"Kafka", "the brokers you named, " + cfg.Kafka})
+	if cfg.Keep == "" {
+		w.atEnd(func() error { return w.deleteTopics(context.WithoutCancel(ctx)) })
+	}
+	return nil
+}
+
+// deleteTopics removes what the run left on a real broker.
+func (w *world) deleteTopics(ctx context.Context) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	topics, err := adm.ListTopicsWithInternal(ctx)
+	if err != nil {
+		return fmt.Errorf("list the demo's topics: %w", err)
+	}
+	var mine []string
+	for _, t := range topics.Names() {
+		if strings.HasPrefix(t, w.name) || strings.HasPrefix(t, "__millrace."+w.name) {
+			mine = append(mine, t)
+		}
+	}
+	_, err = adm.DeleteTopics(ctx, mine...)
+	_, err2 := adm.DeleteGroups(ctx, "millrace."+w.sinkName("warehouse"), "millrace."+w.sinkName("search"), "millrace."+w.sinkName("cache"))
+	return errors.Join(err, err2)
+}
+
+func (w *world) startRegistry(ctx context.Context, cfg Config, _ string, say func(part), _ func(string)) error {
+	if cfg.Registry != "" {
+		w.registry = cfg.Registry
+		say(part{"Registry", "the schema registry you named"})
+		return nil
+	}
+	r, err := devregistry.New(devregistry.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- r.Run(run) }()
+	w.atEnd(func() error { cancel(); return <-done })
+	w.registry = r.URL()
+	say(part{"Registry", "in-process schema registry, compatibility checked"})
+	return nil
+}
+
+func (w *world) startRedis(ctx context.Context, cfg Config, _ string, say func(part), _ func(string)) error {
+	if cfg.Redis == "" {
+		r, err := embedded.StartRedis()
+		if err != nil {
+			return err
+		}
+		w.atEnd(func() error { r.Stop(); return nil })
+		w.redis = r.URL
+		say(part{"Redis", "in-process Redis (miniredis)"})
+		return nil
+	}
+	w.redis = cfg.Redis
+	opts, err := redis.ParseURL(cfg.Redis)
+	if err != nil {
+		return errors.New("--redis: not a URL of the form redis://[user:password@]host:port/db")
+	}
+	cl := redis.NewClient(opts)
+	defer cl.Close()
+	if err := cl.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("--redis: no server answers: %w", err)
+	}
+	say(part{"Redis", "the server you named"})
+	if cfg.Keep == "" {
+		w.atEnd(func() error { return w.deleteKeys(context.WithoutCancel(ctx), opts) })
+	}
+	return nil
+}
+
+// deleteKeys removes what the run left on a real Redis.
+func (w *world) deleteKeys(ctx context.Context, opts *redis.Options) error {
+	cl := redis.NewClient(opts)
+	defer cl.Close()
+	it := cl.Scan(ctx, 0, "*"+w.name+"*", 1000).Iterator()
+	for it.Next(ctx) {
+		if err := cl.Unlink(ctx, it.Val()).Err(); err != nil {
+			return err
+		}
+	}
+	return it.Err()
+}
+
+// sinkName is the name of a sink: it is part of its consumer group.
+func (w *world) sinkName(role string) string {
+	if w.name == "" {
+		return role
+	}
+	return w.name + "-" + role
+}
+
+// outbox is the name of the outbox.
+func (w *world) outbox() string {
+	if w.name == "" {
+		return "shop"
+	}
+	return w.name
+}
+
+// topicPrefix stands before "orders", "customers" and "products".
+func (w *world) topicPrefix() string { return w.outbox() + "." }

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+)
+
+// Kafka says how the brokers are reached.
+type Kafka struct {
+	// Brokers are host:port addresses to begin with; the rest is learned from them. Required.
+	Brokers []string `yaml:"brokers"`
+	// ClientID is what the brokers' logs and quotas call this program. Default "millrace".
+	ClientID string `yaml:"client_id"`
+	TLS      TLS    `yaml:"tls"`
+	SASL     SASL   `yaml:"sasl"`
+}
+
+// TLS says how connections are encrypted. Empty means they are not.
+type TLS struct {
+	// Enabled switches TLS on with the system's certificate authorities; the fields below imply it.
+	Enabled bool `yaml:"enabled"`
+	// CA is a PEM file with the authorities to trust instead.
+	CA string `yaml:"ca"`
+	// Cert and Key are PEM files with a client certificate.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// SASL says who this program is. Empty means it does not say.
+type SASL struct {
+	// Mechanism is plain, scram-sha-256 or scram-sha-512.
+	Mechanism string `yaml:"mechanism"`
+	Username  string `yaml:"username"`
+	// Password is best given as ${VAR}.
+	Password string `yaml:"password"`
+}
+
+// metadataMinAge lets a client learn of a new topic soon; the default of 5 s would stall the first produce.
+const metadataMinAge = 100 * time.Millisecond
+
+func (k Kafka) options() ([]kgo.Opt, error) {
+	opts := []kgo.Opt{kgo.SeedBrokers(k.Brokers...), kgo.ClientID(k.ClientID), kgo.MetadataMinAge(metadataMinAge)}
+	t, err := k.TLS.config()
+	if err != nil {
+		return nil, err
+	}
+	if t != nil {
+		opts = append(opts, kgo.DialTLSConfig(t))
+	}
+	switch k.SASL.Mechanism {
+	case "plain":
+		opts = append(opts, kgo.SASL(plain.Auth{User: k.SASL.Username, Pass: k.SASL.Password}.AsMechanism()))
+	case "scram-sha-256":
+		opts = append(opts, kgo.SASL(scram.Auth{User: k.SASL.Username, Pass: k.SASL.Password}.AsSha256Mechanism()))
+	case "scram-sha-512":
+		opts = append(opts, kgo.SASL(scram.Auth{User: k.SASL.Username, Pass: k.SASL.Password}.AsSha512Mechanism()))
+	}
+	return opts, nil
+}
+
+func (t TLS) config() (*tls.Config, error) {
+	if t == (TLS{}) {
+		return nil, nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("read kafka.tls.ca: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("kafka.tls.ca: %s holds no PEM certificate", t.CA)
+		}
+	}
+	if t.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, fmt.Errorf("load kafka.tls.cert and key: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}

@@ -1,0 +1,114 @@
+// Command millrace is the whole product in one binary: the relay that publishes an outbox to Kafka, the sinks that follow the
+// topics, and the tools of a person who runs them. main.go and app.go are the frame; every subcommand has a file of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/services/internal/conf"
+)
+
+// Exit statuses.
+const (
+	exitFailure = 1 // the work failed, or what was checked is not so
+	exitUsage   = 2 // the command line or the configuration is wrong
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	return report(cmd, err)
+}
+
+// usageError marks a command line that cannot be understood.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// report prints an error in one line and returns the exit status.
+func report(cmd *cobra.Command, err error) int {
+	var ce *conf.Error
+	var ue usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &ce):
+		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+err.Error())
+		return exitUsage
+	case errors.As(err, &ue), strings.HasPrefix(err.Error(), "unknown command"):
+		fmt.Fprintf(cmd.ErrOrStderr(), "millrace: %v\nSee: %s --help\n", err, cmd.CommandPath())
+		return exitUsage
+	case errors.Is(err, errQuiet):
+		return exitFailure
+	default:
+		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+err.Error())
+		return exitFailure
+	}
+}
+
+// errQuiet ends a command with exit status 1 when everything has been said already.
+var errQuiet = errors.New("failed")
+
+func newRoot() *cobra.Command {
+	a := &app{}
+	root := &cobra.Command{
+		Use:   "millrace",
+		Short: "Carry an application's events from its Postgres to everything that follows them",
+		Long: `Millrace publishes the events that an application writes in its own database transactions (the outbox) as Avro to
+Kafka, in order and exactly once, and keeps a warehouse, a search index and a cache right that follow the topics.
+
+New here? "millrace demo" shows all of it on this machine, with nothing to set up.`,
+		Example: `  millrace demo
+  millrace config check
+  millrace migrate up
+  millrace up`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: a.check,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().StringVarP(&a.path, "config", "c", "", `configuration file (default: $MILLRACE_CONFIG, else "millrace.yaml")`)
+	root.PersistentFlags().StringVar(&a.logLevel, "log-level", "info", "least level of log lines: debug, info, warn, error")
+	root.PersistentFlags().StringVar(&a.logFormat, "log-format", "text", "format of log lines on standard error: text, json")
+	root.AddGroup(&cobra.Group{ID: "try", Title: "Try it:"}, &cobra.Group{ID: "run", Title: "Run it:"},
+		&cobra.Group{ID: "set", Title: "Set it up:"}, &cobra.Group{ID: "look", Title: "Look into it:"})
+	root.SetHelpCommandGroupID("set")
+	root.SetCompletionCommandGroupID("set")
+	group(root, "run", newUp(a), newRelay(a), newSink(a))
+	group(root, "set", newMigrate(a), newSchema(a), newConfig(a), newVersion(a))
+	group(root, "look", newStatus(a), newSQL(a), newSearch(a), newParked(a), newExport(a))
+	group(root, "try", newDemo(a))
+	return root
+}
+
+func group(root *cobra.Command, id string, cmds ...*cobra.Command) {
+	for _, c := range cmds {
+		c.GroupID = id
+		root.AddCommand(c)
+	}
+}
+
+// args wraps cobra's checks of arguments, so that a wrong one is a usage error.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, got []string) error {
+		if err := check(cmd, got); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}

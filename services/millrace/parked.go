@@ -1,0 +1,59 @@
+package main
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/services/relay"
+)
+
+func newParked(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "parked",
+		Short:   "Look at the events that the relay holds because they cannot be published",
+		Example: "  millrace parked list",
+	}
+	cmd.AddCommand(newParkedList(a))
+	return cmd
+}
+
+func newParkedList(a *app) *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List parked events, each key's in order, with the reason",
+		Long: `List parked events, each key's in order, with the reason. Nothing is lost: a parked event waits, and its key's later
+events wait behind it, so that their order is kept. Everything else goes on.`,
+		Example: "  millrace parked list\n  millrace parked list -o json",
+		Args:    args(cobra.NoArgs),
+	}
+	out := output(cmd)
+	cmd.Flags().StringVar(&name, "outbox", "", "which outbox, where there is more than one")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := a.load()
+		if err != nil {
+			return err
+		}
+		name, _, err := c.outbox(name)
+		if err != nil {
+			return err
+		}
+		opts, err := c.Kafka.options()
+		if err != nil {
+			return err
+		}
+		list, err := relay.ListParked(cmd.Context(), opts, name)
+		if err != nil {
+			return err
+		}
+		rows := make([][]string, len(list))
+		for i, p := range list {
+			rows[i] = []string{p.ParkedAt.UTC().Format(time.DateTime), p.Topic, p.Key, p.Type, p.EventID.String(),
+				string(p.Reason), cmp.Or(p.Field, "-"), p.Detail}
+		}
+		return out.print(cmd.OutOrStdout(), list, []string{"PARKED", "TOPIC", "KEY", "TYPE", "EVENT", "REASON", "FIELD", "DETAIL"}, rows)
+	}
+	return cmd
+}

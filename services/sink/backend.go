@@ -1,0 +1,79 @@
+package sink
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"github.com/millrace/millrace/consumers/cache/redis"
+	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/consumers/search"
+	"github.com/millrace/millrace/consumers/search/bleve"
+	"github.com/millrace/millrace/consumers/warehouse"
+	"github.com/millrace/millrace/consumers/warehouse/duckdb"
+)
+
+// Role is what a sink is for.
+type Role string
+
+const (
+	// Warehouse keeps every event and the state of every entity, and answers SQL.
+	Warehouse Role = "warehouse"
+	// Search keeps documents and answers queries.
+	Search Role = "search"
+	// Cache keeps an application's cache from serving what is no longer so.
+	Cache Role = "cache"
+)
+
+// kind is one kind of backend.
+type kind struct {
+	role Role
+	// needs is the setting that says where it is: "path" or "url".
+	needs string
+	// bronze says that it follows topics without any projection, for it keeps events as they came.
+	bronze bool
+	// serves is the last part of the path under which it answers, "" if it does not.
+	serves string
+	open   func(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error)
+}
+
+// backend is an open store.
+type backend struct {
+	sink    fold.Sink
+	handler http.Handler // nil if it serves nothing
+}
+
+func (b backend) Close() error { return b.sink.Close() }
+
+var _ io.Closer = backend{}
+
+var kinds = map[string]kind{
+	"duckdb": {role: Warehouse, needs: "path", bronze: true, serves: "sql", open: openDuckDB},
+	"bleve":  {role: Search, needs: "path", serves: "search", open: openBleve},
+	"redis":  {role: Cache, needs: "url", open: openRedis},
+}
+
+func openDuckDB(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+	w, err := duckdb.Open(duckdb.Config{Path: cfg.Path, Projections: projections, Logger: logger})
+	if err != nil {
+		return backend{}, fmt.Errorf("open the warehouse: %w", err)
+	}
+	return backend{sink: w, handler: warehouse.Handler(w, logger)}, nil
+}
+
+func openBleve(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+	s, err := bleve.Open(bleve.Config{Path: cfg.Path, Projections: projections, Logger: logger})
+	if err != nil {
+		return backend{}, fmt.Errorf("open the search index: %w", err)
+	}
+	return backend{sink: s, handler: search.Handler(s, logger)}, nil
+}
+
+func openRedis(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+	s, err := redis.Open(redis.Config{URL: cfg.URL, Prefix: cfg.Prefix, Projections: projections, Logger: logger})
+	if err != nil {
+		return backend{}, fmt.Errorf("open the cache: %w", err)
+	}
+	return backend{sink: s}, nil
+}

@@ -1,0 +1,181 @@
+package sink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/schemas"
+)
+
+// Parts are what a program gives a sink to work with.
+type Parts struct {
+	// Kafka are the options that reach the brokers.
+	Kafka []kgo.Opt
+	// Registry resolves schema ids.
+	Registry consumers.Registry
+	// Catalogue holds the reader's schemas.
+	Catalogue *schemas.Catalogue
+	// Projections are all that are declared; the sink takes its own.
+	Projections []*projection.Projection
+	Logger      *slog.Logger
+	// Metrics takes the metrics of the consumer and of the fold.
+	Metrics prometheus.Registerer
+}
+
+// Sink is one running consumer.
+type Sink struct {
+	cfg    Config
+	parts  Parts
+	keep   []fold.Projection
+	topics []string
+
+	mu sync.Mutex // guards the following
+	// consumer and handler are nil until the backend is open.
+	consumer *consumers.Consumer
+	handler  http.Handler
+	// trouble is why there is no consumer.
+	trouble error
+}
+
+// Pauses between attempts to open a backend that is away.
+const (
+	openRetryMin = 200 * time.Millisecond
+	openRetryMax = 10 * time.Second
+)
+
+var errStarting = errors.New("starting")
+
+// New checks the configuration against the declarations. Nothing is opened before Run.
+func New(cfg Config, parts Parts) (*Sink, error) {
+	if key, err := cfg.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	keep, topics, key, err := cfg.Resolve(parts.Projections)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return &Sink{cfg: cfg, parts: parts, keep: keep, topics: topics, trouble: errStarting}, nil
+}
+
+// Run opens the backend, waiting for one that is away, and consumes until ctx ends. It returns early with an error that does
+// not pass by itself; nothing is lost by that.
+func (s *Sink) Run(ctx context.Context) error {
+	b, err := s.open(ctx)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	err = s.consume(ctx, b)
+	s.set(nil, nil, err)
+	return errors.Join(err, b.Close())
+}
+
+// open opens the backend. While it is away, one line says so and another that it is back.
+func (s *Sink) open(ctx context.Context) (backend, error) {
+	pause := openRetryMin
+	for told := false; ; {
+		b, err := kinds[s.cfg.Kind].open(s.cfg, s.keep, s.parts.Logger)
+		if err == nil {
+			if told {
+				s.parts.Logger.Info("the sink's store is back")
+			}
+			return b, nil
+		}
+		s.set(nil, nil, err)
+		if consumers.Classify(err) == consumers.Systemic {
+			return backend{}, err
+		}
+		if !told {
+			s.parts.Logger.Warn("the sink's store is away; it is tried again", "err", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return backend{}, nil
+		case <-time.After(pause):
+			pause = min(2*pause, openRetryMax)
+		}
+	}
+}
+
+func (s *Sink) consume(ctx context.Context, b backend) error {
+	letters, err := consumers.NewDeadLetterProducer(s.cfg.Name, s.parts.Kafka...)
+	if err != nil {
+		return err
+	}
+	folder, err := fold.New(fold.Config{
+		Name: s.cfg.Name, Sink: b.sink, Projections: s.keep, DeadLetters: letters, Logger: s.parts.Logger, Registerer: s.parts.Metrics,
+	})
+	if err != nil {
+		return errors.Join(err, letters.Close())
+	}
+	c, err := consumers.New(consumers.Config{
+		Name: s.cfg.Name, Group: Group(s.cfg.Name), Topics: s.topics, Kafka: s.parts.Kafka, Registry: s.parts.Registry,
+		Catalogue: s.parts.Catalogue, BatchEvents: s.cfg.BatchEvents, Logger: s.parts.Logger, Registerer: s.parts.Metrics,
+	}, folder)
+	if err != nil {
+		return errors.Join(err, letters.Close())
+	}
+	s.set(c, b.handler, nil)
+	return c.Run(ctx) // closes folder, and folder the letters
+}
+
+func (s *Sink) set(c *consumers.Consumer, h http.Handler, trouble error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.consumer, s.handler, s.trouble = c, h, trouble
+}
+
+func (s *Sink) current() (*consumers.Consumer, http.Handler, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.consumer, s.handler, s.trouble
+}
+
+// Ready returns what keeps the sink from doing its work; nil when nothing does.
+func (s *Sink) Ready() error {
+	c, _, trouble := s.current()
+	if c == nil {
+		return trouble
+	}
+	return c.Health()
+}
+
+// Status returns what the consumer says of itself, for JSON.
+func (s *Sink) Status() any {
+	c, _, trouble := s.current()
+	if c == nil {
+		return map[string]string{"trouble": fmt.Sprint(trouble)}
+	}
+	return c.Status()
+}
+
+// Path is the last part of the path under which Handler answers: "sql", "search" or "".
+func (s *Sink) Path() string { return kinds[s.cfg.Kind].serves }
+
+// Handler answers questions to the backend; nil if this kind answers none. Until the backend is open it answers 503.
+func (s *Sink) Handler() http.Handler {
+	if s.Path() == "" {
+		return nil
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, h, trouble := s.current(); h != nil {
+			h.ServeHTTP(w, r)
+		} else {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_ = json.NewEncoder(w).Encode(map[string]string{"error": fmt.Sprintf("sink %s is not ready: %v", s.cfg.Name, trouble)})
+		}
+	})
+}
