@@ -143,7 +143,7 @@ func finishLeaf(p *plan, v any) (any, error) {
 		if p.kind != Decimal {
 			return v, nil
 		}
-		if _, err := unscaledRat(v, p.precision, p.scale); err != nil {
+		if err := fitsDecimal(v, p.precision, p.scale); err != nil {
 			return nil, fmt.Errorf("%w: decimal(%d,%d)", err, p.precision, p.scale)
 		}
 	case time.Duration:

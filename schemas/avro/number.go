@@ -110,6 +110,17 @@ func unscaledRat(r *big.Rat, precision, scale int) (*big.Int, error) {
 	return n, checkDigits(n, precision)
 }
 
+// fitsDecimal checks a ratio that was decoded. Most are decided by their size in bits, for ten is between 2^3.321 and
+// 2^3.322.
+func fitsDecimal(r *big.Rat, precision, scale int) error {
+	most := r.Num().BitLen() - r.Denom().BitLen() + 1 + scale*3322/1000 + 1
+	if most <= precision*3321/1000 {
+		return nil
+	}
+	_, err := unscaledRat(r, precision, scale)
+	return err
+}
+
 func checkDigits(n *big.Int, precision int) error {
 	// A digit is more than 3.32 bits: only a number near the limit has to be written out to be counted.
 	if n.BitLen() < precision*3 {
