@@ -13,6 +13,8 @@ type batch struct {
 	published, parked int
 	// oldest is when the oldest event published occurred.
 	oldest time.Time
+	// bad is the first event that was parked for a fault of its own.
+	bad *Parked
 
 	// Records are handed out of slabs: one allocation for a page, not one a record. A slab never grows, for that would
 	// move what was handed out.

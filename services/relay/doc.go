@@ -29,7 +29,7 @@
 //	producer.go            two transactional clients in turn
 //	commit.go              the commit under way, while the next page is read and sent
 //	cursor.go              the record that says what has been published
-//	status.go, trouble.go  what an operator sees; watch.go, meter.go, metrics.go
+//	status.go, trouble.go  what an operator sees; watch.go, meter.go, metrics.go; inspect.go asks without a relay
 //
 // # Why two transactional ids
 //

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/outbox/store"
@@ -130,13 +131,31 @@ func (f *framer) finish(ctx context.Context, b *batch, e *store.Event, value []b
 	if !ok {
 		var err error
 		if n, err = f.partitions(ctx, e.Topic); err != nil {
-			return nil, err
+			return f.topicFault(e.Topic, err)
 		}
 		next.Partitions[strings.Clone(e.Topic)] = n
 	}
 	next.Seq++
 	f.add(b, e, value, writer, next.Seq, n)
 	return nil, nil
+}
+
+// topicFault parks the event when the broker refuses to make a topic that nobody configured. A configured one is waited for.
+func (f *framer) topicFault(topic string, err error) (*fault, error) {
+	if _, listed := f.cfg.Topics[topic]; listed || !refusesTopic(err) {
+		return nil, err
+	}
+	return faultf(ReasonTopic, "the broker refuses to make it: %v", err), nil
+}
+
+func refusesTopic(err error) bool {
+	for _, final := range []error{kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.PolicyViolation,
+		kerr.InvalidTopicException, kerr.InvalidConfig, kerr.InvalidReplicationFactor} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *framer) add(b *batch, e *store.Event, value []byte, writer []pair, seq int64, partitions int32) {
@@ -182,7 +201,9 @@ func (f *framer) park(b *batch, e *store.Event, wrong *fault) error {
 		return err
 	}
 	b.add(&kgo.Record{Topic: parkedTopic(f.cfg.Outbox), Key: []byte(p.EventID.String()), Value: value})
-	b.parked++
+	if b.parked++; b.bad == nil && wrong.reason != ReasonBehind {
+		b.bad = p
+	}
 	return nil
 }
 

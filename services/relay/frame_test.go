@@ -2,12 +2,14 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/outbox/store"
@@ -170,4 +172,23 @@ func FuzzDecodeParked(f *testing.F) {
 			t.Error(p)
 		}
 	})
+}
+
+// A topic that nobody configured and the broker refuses is the event's fault; a configured one is the broker's.
+func TestPromise7ATopicThatTheBrokerRefuses(t *testing.T) {
+	refuse := func(context.Context, string) (int32, error) {
+		return 0, fmt.Errorf("make topic: %w", kerr.PolicyViolation)
+	}
+	b := newBench()
+	b.framer.partitions = refuse
+	if p, err := decodeParked(framed(t, b, someEvent()).Value); err != nil || p.Reason != ReasonTopic {
+		t.Errorf("%+v, %v", p, err)
+	}
+	b = newBench(func(c *Config) { c.Topics = map[string]Topic{"t": {}} })
+	b.framer.partitions = refuse
+	e := someEvent()
+	e.Fingerprint = b.table.schema.Fingerprint
+	if _, err := b.framer.frame(t.Context(), []store.Event{e}, b.cursor.clone()); !errors.Is(err, kerr.PolicyViolation) {
+		t.Errorf("%v", err)
+	}
 }

@@ -46,9 +46,9 @@ func (noRegistry) Register(context.Context, string, string) (int, error) {
 // Inspect reads the newest committed cursor and parked events from Kafka, and counts what is left in the table.
 func Inspect(ctx context.Context, cfg Config) (Progress, error) {
 	p := Progress{Outbox: cfg.Outbox}
-	client, err := kgo.NewClient(cfg.Kafka...)
+	client, err := newClient(cfg.Kafka)
 	if err != nil {
-		return p, fmt.Errorf("make a Kafka client: %w", err)
+		return p, err
 	}
 	defer client.Close()
 	cur, err := committedCursor(ctx, client, cfg.Outbox)

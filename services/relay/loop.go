@@ -50,9 +50,9 @@ type loop struct {
 	window *store.Window
 	// flushed says that window has passed the flush gate.
 	flushed bool
-	// pending is the commit under way, open the transaction that was begun and whose commit has not; nil and 0 for none.
+	// pending is the commit under way; sending says that a transaction was begun whose commit has not.
 	pending *commit
-	open    int64
+	sending bool
 	idle    time.Duration // next pause
 }
 
@@ -70,7 +70,7 @@ func (l *loop) poll(ctx, work context.Context) error {
 	for ctx.Err() == nil {
 		busy, err := l.step(ctx, work)
 		if err != nil {
-			if ctx.Err() != nil && work.Err() == nil && l.open == 0 {
+			if ctx.Err() != nil && work.Err() == nil && !l.sending {
 				return nil // it was the reading that ctx ended
 			}
 			return err
@@ -122,13 +122,13 @@ func (l *loop) step(ctx, work context.Context) (busy bool, err error) {
 	}
 	next := l.cursor.clone()
 	next.Source = l.window.Source
-	last, any := page.LastID()
+	last, some := page.LastID()
 	if page.More {
 		next.Upper, next.Position = l.window.Upper, last
 	} else {
 		next.Last, next.Upper, next.Position = l.window.Upper, store.Snapshot{}, 0
 	}
-	if !any {
+	if !some {
 		return false, l.pass(ctx, work, next)
 	}
 	batch, err := l.framer.frame(ctx, page.Events, next)
@@ -210,7 +210,7 @@ func (l *loop) publish(work context.Context, next *cursor, b *batch, began time.
 	}
 	// Promise 3: the cursor moves in the transaction of its events.
 	b.add(&kgo.Record{Topic: cursorTopic(l.cfg.Outbox), Partition: cursorPartition, Key: []byte(cursorKey), Value: value})
-	l.open = next.T
+	l.sending = true
 	// Promise 2: every record of t is acknowledged before anything of t+1 is sent; two producers share no sequence.
 	if err := l.publisher.publish(work, next.T, b.records); err != nil {
 		return err
@@ -223,7 +223,7 @@ func (l *loop) publish(work context.Context, next *cursor, b *batch, began time.
 	if err := l.await(); err != nil {
 		return err
 	}
-	l.open = 0
+	l.sending = false
 	l.cursor = next
 	if !next.inWindow() {
 		l.window = nil

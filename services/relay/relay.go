@@ -17,6 +17,8 @@ type Relay struct {
 	status  *status
 	trouble *troubles
 	point   func(string)
+	// told is when a parked event was logged last. It belongs to the loop.
+	told time.Time
 	// lead takes the place of the election in tests; nil otherwise.
 	lead func(ctx context.Context) (*leadership, error)
 }
@@ -34,15 +36,13 @@ func New(cfg Config) (*Relay, error) {
 	if pg.ConnectTimeout == 0 {
 		pg.ConnectTimeout = connectTimeout
 	}
-	logger := cfg.Logger.With("outbox", cfg.Outbox)
-	cfg.Logger = logger
 	m, err := newMetrics(cfg.Metrics, cfg.Outbox)
 	if err != nil {
 		return nil, fmt.Errorf("relay: Metrics: %w", err)
 	}
 	return &Relay{
 		cfg: cfg, pg: pg, retry: backoff{min: cfg.RetryMin, max: cfg.RetryMax},
-		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(logger), point: func(string) {},
+		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(cfg.Logger), point: func(string) {},
 	}, nil
 }
 
@@ -131,11 +131,27 @@ func (r *Relay) session(ctx context.Context, tell bool) error {
 	work, cancel := outlive(ctx, r.cfg.StopTimeout)
 	defer cancel()
 	err = s.run(ctx, work)
+	if err != nil {
+		s.abort()
+	}
 	if ctx.Err() != nil && !mustStop(err) {
 		return nil
 	}
 	return err
 }
+
+// committed implements reporter.
+func (r *Relay) committed(c *commit) {
+	r.status.committed(c)
+	if p := c.bad; p != nil && c.ended.Sub(r.told) >= tellParkedEvery {
+		r.told = c.ended
+		r.cfg.Logger.Warn("event parked", "topic", p.Topic, "key", p.Key, "event_id", p.EventID, "type", p.Type,
+			"reason", p.Reason, "field", p.Field, "detail", p.Detail)
+	}
+}
+
+// tellParkedEvery is how often a parked event is logged; the list of all is on the parked topic.
+const tellParkedEvery = time.Minute
 
 // outlive returns a context that ends d after ctx has.
 func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {

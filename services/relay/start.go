@@ -83,7 +83,7 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 		return s, err
 	}
 	s.loop = loop{
-		cfg: s.cfg, source: reader, publisher: s.producer, framer: s.framer, report: r.status, point: r.point,
+		cfg: s.cfg, source: reader, publisher: s.producer, framer: s.framer, report: r, point: r.point,
 		well: func() { r.trouble.report("stream")(nil) }, cursor: cur, now: time.Now, idle: s.cfg.PollMin,
 	}
 	return s, nil
@@ -163,13 +163,15 @@ func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog
 	}, nil
 }
 
+// abort ends what a session that failed may have left open.
+func (s *session) abort() {
+	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
+	defer cancel()
+	s.producer.abort(ctx)
+}
+
 // close lets go of everything; it may be called on a session that did not start.
 func (s *session) close() {
-	if s.open != 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
-		s.producer.abort(ctx)
-		cancel()
-	}
 	if s.producer != nil {
 		s.producer.close()
 	}

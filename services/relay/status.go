@@ -92,7 +92,7 @@ func (s *status) at(c *cursor) {
 	s.s.T, s.s.Seq, s.s.Row, s.s.Last, s.s.CursorTime = c.T, c.Seq, c.Row, c.Last.String(), c.Time
 }
 
-// committed implements reporter.
+// committed takes a transaction whose commit is known.
 func (s *status) committed(c *commit) {
 	s.metrics.committed(c)
 	s.mu.Lock()
