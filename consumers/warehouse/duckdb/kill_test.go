@@ -66,6 +66,7 @@ func killAfter(t *testing.T, dir string, batches int) int64 {
 			t.Fatalf("the child says %q", lines.Text())
 		}
 	}
+	wantRefused(t, Config{Path: filepath.Join(dir, "wh.duckdb")}, ErrOpen, "in another process")
 	_ = cmd.Process.Kill() // SIGKILL; whatever it is doing now
 	for lines.Scan() {     // acknowledged before the signal arrived
 		if n, err := strconv.ParseInt(lines.Text(), 10, 64); err == nil {

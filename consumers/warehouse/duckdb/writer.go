@@ -167,7 +167,7 @@ func (wr *writer) serve(group []*request) {
 func (wr *writer) transaction(group []*request) (err error) {
 	ctx := context.Background() // what was taken is finished
 	start := time.Now()
-	if err := execute(ctx, wr.conn, "BEGIN TRANSACTION"); err != nil {
+	if err := wr.begin(ctx); err != nil {
 		return err
 	}
 	defer func() {
@@ -194,6 +194,18 @@ func (wr *writer) transaction(group []*request) (err error) {
 	}
 	wr.count(accepted, time.Since(start))
 	return wr.w.at("after commit")
+}
+
+// begin starts a transaction. Should an earlier one still be open, because its end failed, it is ended first.
+func (wr *writer) begin(ctx context.Context) error {
+	err := execute(ctx, wr.conn, "BEGIN TRANSACTION")
+	if err == nil {
+		return nil
+	}
+	if rerr := execute(ctx, wr.conn, "ROLLBACK"); rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	return execute(ctx, wr.conn, "BEGIN TRANSACTION")
 }
 
 // apply writes the rows of the accepted batches, those of one entity together.
