@@ -74,7 +74,7 @@ func (c *Codec) AppendEncode(dst []byte, v any) ([]byte, error) {
 }
 
 // AppendEncodeJSON appends the Avro binary of a natural JSON object, such as outbox.emit stored it, to dst. Numbers keep
-// all their digits. If the object does not fit, the error is a *FieldError and dst is returned as it was.
+// all their digits; of a key given twice the last one counts, as in Postgres' jsonb. If the object does not fit, the error is a *FieldError and dst is returned as it was.
 func (c *Codec) AppendEncodeJSON(dst, body []byte) ([]byte, error) {
 	if !utf8.Valid(body) {
 		return dst, &FieldError{Schema: c.schema.Name, Reason: "not UTF-8 text"}

@@ -9,7 +9,7 @@
 //	float, double  every Go number; in JSON also "NaN", "Infinity", "-Infinity". Rounds as floats do
 //	string, enum   strings and encoding.TextMarshaler, valid UTF-8; an enum's symbol is checked
 //	bytes, fixed   []byte, [N]byte; in JSON a string of the characters U+0000 to U+00FF, as Avro's own JSON has it
-//	uuid           text of the form 8-4-4-4-12, [16]byte
+//	uuid           text of the form 8-4-4-4-12, [16]byte; written in lower case
 //	decimal        *big.Rat, *big.Int, integers, json.Number, text such as "12.50"; in JSON a number or a string.
 //	               Too many decimals or digits are an error, never rounded. Floats are refused: they are not exact
 //	timestamp-*    time.Time, RFC 3339 text, or a number in the schema's unit. A time finer than the unit is cut to it
