@@ -29,15 +29,15 @@ func TestAWrongConfigurationNamesTheField(t *testing.T) {
 		t.Fatal(err)
 	}
 	for field, change := range map[string]func(*Config){
-		"Outbox": func(c *Config) { c.Outbox = "a b" }, "Postgres": func(c *Config) { c.Postgres = "" },
-		"Kafka": func(c *Config) { c.Kafka = nil }, "Registry": func(c *Config) { c.Registry = nil },
-		"Subjects": func(c *Config) { c.Subjects = "x" }, "PageSize": func(c *Config) { c.PageSize = -1 },
-		"MaxRecordBytes": func(c *Config) { c.MaxRecordBytes = 1 << 30 }, "Replication": func(c *Config) { c.Replication = -2 },
-		"PollMax": func(c *Config) { c.PollMax = 1 }, "RetryMax": func(c *Config) { c.RetryMax = 1 },
-		"RetryMin": func(c *Config) { c.RetryMin = -1 }, "PublishTimeout": func(c *Config) { c.PublishTimeout = time.Hour },
-		"Topics":        func(c *Config) { c.Topics = map[string]Topic{"__x": {}} },
-		"TopicDefaults": func(c *Config) { c.TopicDefaults.Partitions = -1 },
-		"Topics: a":     func(c *Config) { c.Topics = map[string]Topic{"a": {Partitions: -1}} },
+		"outbox": func(c *Config) { c.Outbox = "a b" }, "postgres": func(c *Config) { c.Postgres = "" },
+		"kafka": func(c *Config) { c.Kafka = nil }, "registry": func(c *Config) { c.Registry = nil },
+		"subjects": func(c *Config) { c.Subjects = "x" }, "page_size": func(c *Config) { c.PageSize = -1 },
+		"max_record_bytes": func(c *Config) { c.MaxRecordBytes = 1 << 30 }, "replication": func(c *Config) { c.Replication = -2 },
+		"poll_max": func(c *Config) { c.PollMax = 1 }, "retry_max": func(c *Config) { c.RetryMax = 1 },
+		"retry_min": func(c *Config) { c.RetryMin = -1 }, "publish_timeout": func(c *Config) { c.PublishTimeout = time.Hour },
+		"topics":         func(c *Config) { c.Topics = map[string]Topic{"__x": {}} },
+		"topic_defaults": func(c *Config) { c.TopicDefaults.Partitions = -1 },
+		"topics: a":      func(c *Config) { c.Topics = map[string]Topic{"a": {Partitions: -1}} },
 	} {
 		c := goodConfig()
 		change(&c)

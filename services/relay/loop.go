@@ -248,7 +248,7 @@ func (l *loop) gate(ctx context.Context) error {
 			return nil
 		}
 		if try == flushTries {
-			return fmt.Errorf("Postgres does not flush its log up to %s", store.FormatLSN(l.window.FlushLSN))
+			return fmt.Errorf("the write-ahead log of Postgres is not flushed up to %s, however often that is asked for", store.FormatLSN(l.window.FlushLSN))
 		}
 		if err := l.source.ForceFlush(ctx); err != nil {
 			return wrap(err, "make Postgres flush its log")

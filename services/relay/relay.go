@@ -31,14 +31,14 @@ func New(cfg Config) (*Relay, error) {
 	}
 	pg, err := pgx.ParseConfig(cfg.Postgres)
 	if err != nil {
-		return nil, fmt.Errorf("relay: Postgres: %w", err)
+		return nil, fmt.Errorf("relay: postgres: %w", err)
 	}
 	if pg.ConnectTimeout == 0 {
 		pg.ConnectTimeout = connectTimeout
 	}
 	m, err := newMetrics(cfg.Metrics, cfg.Outbox)
 	if err != nil {
-		return nil, fmt.Errorf("relay: Metrics: %w", err)
+		return nil, fmt.Errorf("relay: metrics: %w", err)
 	}
 	return &Relay{
 		cfg: cfg, pg: pg, retry: backoff{min: cfg.RetryMin, max: cfg.RetryMax},
