@@ -89,8 +89,8 @@ func (c *Consumer) Run(ctx context.Context) (err error) {
 	monitored := make(chan struct{})
 	go func() { defer close(monitored); c.monitor(c.fetching) }()
 	c.poll()
-	<-monitored
 	c.stop()
+	<-monitored
 	if cause := context.Cause(c.fetching); !errors.Is(cause, errStopped) {
 		c.log.Error("consumer stopped", "err", cause)
 		return fmt.Errorf("consumer %s: %w", c.cfg.Name, cause)

@@ -52,6 +52,7 @@ const (
 const (
 	maxLetterValue  = 16 << 20
 	maxLetterRecord = 32 << 20
+	maxLetterHeader = 64 << 10 // a larger header of the event is left out of the letter
 	maxReason       = 2000
 	letterTimeout   = 30 * time.Second
 )
@@ -135,6 +136,9 @@ func (p *DeadLetterProducer) ensureTopic(ctx context.Context) error {
 func (l *DeadLetter) record(topic string, now time.Time) *kgo.Record {
 	r := &kgo.Record{Topic: topic, Key: []byte(l.Key), Value: l.Value, Timestamp: now}
 	for _, k := range slices.Sorted(maps.Keys(l.Headers)) {
+		if len(k)+len(l.Headers[k]) > maxLetterHeader {
+			continue
+		}
 		r.Headers = append(r.Headers, header(k, l.Headers[k]))
 	}
 	r.Headers = append(r.Headers,

@@ -21,28 +21,27 @@ type Lag struct {
 }
 
 // Lags compares positions (those of a sink, or the offsets of a group) with the ends of the topics, for every partition of the topics, in
-// order. A topic that does not exist is kerr.UnknownTopicOrPartition.
+// order. A topic that does not exist is kerr.UnknownTopicOrPartition; the lags of the others are returned beside the error.
 func Lags(ctx context.Context, adm *kadm.Client, positions map[TopicPartition]int64, topics ...string) ([]Lag, error) {
 	starts, err := adm.ListStartOffsets(ctx, topics...)
-	if err == nil {
-		err = starts.Error()
-	}
 	if err != nil {
 		return nil, fmt.Errorf("list first offsets of %v: %w", topics, err)
 	}
 	ends, err := adm.ListCommittedOffsets(ctx, topics...)
-	if err == nil {
-		err = ends.Error()
-	}
 	if err != nil {
 		return nil, fmt.Errorf("list ends of %v: %w", topics, err)
 	}
 	var lags []Lag
 	ends.Each(func(end kadm.ListedOffset) {
-		l := Lag{TopicPartition: TopicPartition{Topic: end.Topic, Partition: end.Partition}, End: end.Offset, Position: -1}
-		if s, ok := starts.Lookup(end.Topic, end.Partition); ok {
-			l.Start = s.Offset
+		start, ok := starts.Lookup(end.Topic, end.Partition)
+		switch failed := cmp.Or(end.Err, start.Err); {
+		case failed != nil:
+			err = cmp.Or(err, fmt.Errorf("offsets of topic %s: %w", end.Topic, failed))
+			return
+		case !ok:
+			return // The partition came to be between the two answers.
 		}
+		l := Lag{TopicPartition: TopicPartition{Topic: end.Topic, Partition: end.Partition}, Start: start.Offset, End: end.Offset, Position: -1}
 		if at, ok := positions[l.TopicPartition]; ok {
 			l.Position = at
 		}
@@ -50,7 +49,7 @@ func Lags(ctx context.Context, adm *kadm.Client, positions map[TopicPartition]in
 		lags = append(lags, l)
 	})
 	slices.SortFunc(lags, func(a, b Lag) int { return compare(a.TopicPartition, b.TopicPartition) })
-	return lags, nil
+	return lags, err
 }
 
 func compare(a, b TopicPartition) int {

@@ -132,6 +132,8 @@ func (l *lane) over() error {
 		return l.ctx.Err()
 	case <-l.drained:
 		return errStopped
+	case <-l.c.fetching.Done():
+		return errStopped
 	default:
 		return nil
 	}

@@ -32,7 +32,7 @@ func (c *Consumer) retryUntil(ctx context.Context, stopped <-chan struct{}, kind
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, ErrFenced), errors.Is(err, ErrPosition), Classify(err) == Systemic:
+		case kind == outageProcess && (errors.Is(err, ErrFenced) || errors.Is(err, ErrPosition)), Classify(err) == Systemic:
 			c.outages.end(kind, tp)
 			c.metrics.failed(err)
 			return err

@@ -420,8 +420,8 @@ func TestStop(t *testing.T) {
 			want := []int64(nil)
 			if !slow {
 				eventually(t, "the stop to begin", func() error {
-					if c.Health() == nil {
-						return errors.New("healthy")
+					if err := c.Health(); err == nil || !strings.Contains(err.Error(), "stopped") {
+						return fmt.Errorf("health %v", err)
 					}
 					return nil
 				})
