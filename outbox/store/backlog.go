@@ -18,8 +18,8 @@ const BacklogCap = 100_000
 const backlogPlans = `set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off;
 	set local enable_incremental_sort = off; set local jit = off; set local max_parallel_workers_per_gather = 0`
 
-// backlogQuery counts what no window holds yet, and what the open window still holds after the position. The second is
-// looked for by id; the rows examined are bounded as well as those counted.
+// backlogQuery counts what no window holds yet, and what the open window still holds after the position. The second
+// is looked for by id; the rows examined are bounded as well as those counted.
 //
 //	$1, $2 xmax and xip of the newest snapshot in the cursor   $3 cap
 //	$4 whether a window is open   $5 position   $6 last.xmax   $7 last.xip   $8 upper

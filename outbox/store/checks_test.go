@@ -142,7 +142,8 @@ func TestServerWithoutFsync(t *testing.T) {
 	}
 }
 
-// In every poll: not a standby, the same timeline, and not an older copy of the same volume. All staged on one server.
+// In every poll: not a standby, the same timeline, and not an older copy of the same volume. All staged on one
+// server.
 func TestSourceThatChanged(t *testing.T) {
 	ctx := t.Context()
 	server := harness.PostgresServer(t, harness.PostgresOptions{})
@@ -219,7 +220,8 @@ func TestSourceThatChanged(t *testing.T) {
 	_, err = NewReader(ctx, standby, "")
 	refused(t, err, ErrStandby, "primary")
 
-	// A standby, met in a poll: the Reader is older than the standby would let it be, as after a switch of the address it connects to.
+	// A standby, met in a poll: the Reader is older than the standby would let it be, as after a switch of the
+	// address it connects to.
 	behind := &Reader{conn: standby, queries: newQueries("outbox"), options: readerOptions{pageBytes: DefaultPageBytes}}
 	_, _, err = behind.Open(ctx, cursor.Upper, 10)
 	refused(t, err, ErrStandby, "primary")

@@ -20,8 +20,8 @@ type decoder struct {
 	names map[string]string
 }
 
-// page reads at most limit events of rows, which come by id, into a page; it sets More if there was another. maxBytes is a second line of
-// defence: rows are cut by the statement, by sizes that underrate compressed JSON.
+// page reads at most limit events of rows, which come by id, into a page; it sets More if there was another. maxBytes
+// is a second line of defence: rows are cut by the statement, by sizes that underrate compressed JSON.
 func (d *decoder) page(rows pgx.Rows, limit, maxBytes int) (Page, error) {
 	b := newPageBuilder(d)
 	more := false
@@ -129,8 +129,8 @@ func (b *pageBuilder) page() Page {
 	return Page{Events: b.arena.events, arena: b.arena}
 }
 
-// timestamp turns microseconds since 2000 into a time. The infinities, which a writer in plain SQL could insert, become the first and
-// last second that RFC 3339 can write.
+// timestamp turns microseconds since 2000 into a time. The infinities, which a writer in plain SQL could insert,
+// become the first and last second that RFC 3339 can write.
 func timestamp(micros int64) time.Time {
 	switch micros {
 	case math.MaxInt64:

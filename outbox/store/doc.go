@@ -4,9 +4,9 @@
 // # Finding what is new
 //
 // Ids come from a sequence, and sequence order is not commit order, so "id above the last one" loses events. Waiting
-// for the oldest running transaction loses none, but lets any long transaction hold up everybody, and in the order of transaction ids it can
-// turn round two events of one key. A Reader does neither. It remembers a snapshot, `last`: which transactions had
-// completed when it last looked. New is what is visible now and was not visible then:
+// for the oldest running transaction loses none, but lets any long transaction hold up everybody, and in the order of
+// transaction ids it can turn round two events of one key. A Reader does neither. It remembers a snapshot, `last`: which
+// transactions had completed when it last looked. New is what is visible now and was not visible then:
 //
 //	xid >= last.xmax OR xid = ANY (last.xip)
 //
@@ -32,20 +32,24 @@
 // # Not obvious
 //
 //   - A snapshot's xmax is one more than the latest completed transaction. Transactions from xmax on may be at work
-//     already and hold ids below those of others: neither the sequence nor any id seen before upper was taken is a lower bound.
+//     already and hold ids below those of others: neither the sequence nor any id seen before upper was taken is a
+//     lower bound.
 //   - A crash gives transaction ids that never reached the disk to others. Hence the gate: `last` must not see a
 //     transaction as completed before the WAL up to the insert position, read after the snapshot, is flushed.
-//   - A transaction at work with many rows would be walked over in every poll while nothing else completes, for its rows are from
-//     xmax on. Hence the upper end of the range, the new snapshot's xmax.
-//   - The insert position may point behind the header of a WAL page that nobody has begun. The flushed one gets there with the next
-//     record, which ForceFlush writes.
+//   - A transaction at work with many rows would be walked over in every poll while nothing else completes, for its
+//     rows are from xmax on. Hence the upper end of the range, the new snapshot's xmax: they are walked over once.
+//   - xid = x leaves the order of (xid, id) to the index on id as well, and the planner then walks that one from its
+//     beginning on leaves that were empty when they were analyzed. Hence >= and <=.
+//   - The insert position may point behind the header of a WAL page that nobody has begun. The flushed one gets there
+//     with the next record, which ForceFlush writes.
 //   - min(id) alone is answered from the id index's end, past everything retained; see boundsQuery.
 //   - A Param cast to pg_snapshot is parsed for each row; in a scalar subquery it is parsed once.
 //   - idle_session_timeout ends the session of a leader that is frozen; keepalives do not, the kernel answers them.
 //
 // # Files
 //
-// Writing: insert.go, array.go, catalogue.go, needs.go, written.go, lock.go. The relay's side, in the order in which a poll goes:
+// Writing: insert.go, array.go, catalogue.go, needs.go, written.go, lock.go. The relay's side, in the order in which a
+// poll goes:
 //
 //	leader.go     who may read
 //	started.go    the record of the first start

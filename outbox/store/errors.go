@@ -20,12 +20,13 @@ var (
 	ErrPrivilege = errors.New("a privilege is missing")
 )
 
-// What Check, NewReader and Reader.VerifyRow return (wrapped in a *SourceError) when the database is not, or no longer, the one the cursor
-// was taken from. The relay stops: going on would lose or repeat events.
+// What Check, NewReader and Reader.VerifyRow return (wrapped in a *SourceError) when the database is not, or no
+// longer, the one the cursor was taken from. The relay stops: going on would lose or repeat events.
 var (
 	// ErrStandby: the server is in recovery. Its snapshots do not list running transactions.
 	ErrStandby = errors.New("the database is a standby")
-	// ErrOtherSystem: the system identifier is another: this is a different cluster, or one restored from a logical dump.
+	// ErrOtherSystem: the system identifier is another: this is a different cluster, or one restored from a logical
+	// dump.
 	ErrOtherSystem = errors.New("the database is another cluster")
 	// ErrOtherTimeline: the timeline is another: a standby was promoted, or a backup restored to a point in time.
 	ErrOtherTimeline = errors.New("the database is on another timeline")
@@ -38,7 +39,8 @@ var (
 var (
 	// ErrNotFlushed is what Window.Advance returns before the flush gate has been passed.
 	ErrNotFlushed = errors.New("the window is not flushed yet")
-	// ErrVanished is what Reader.Page returns when rows of an open window are gone: somebody deleted or truncated them.
+	// ErrVanished is what Reader.Page returns when rows of an open window are gone: somebody deleted or truncated
+	// them.
 	ErrVanished = errors.New("rows of the window have vanished")
 	// ErrNoSchema is what Reader.Schema returns for a fingerprint the outbox does not hold.
 	ErrNoSchema = errors.New("the outbox holds no schema of this fingerprint")

@@ -6,8 +6,8 @@ import (
 	"github.com/millrace/millrace/schemas"
 )
 
-// Event is one row of outbox.event. Exactly one of Payload and Body is set. Its byte slices belong to the page it came
-// in: they are good until Page.Release. Its strings are its own.
+// Event is one row of outbox.event. Exactly one of Payload and Body is set. Its byte slices belong to the page it
+// came in: they are good until Page.Release. Its strings are its own.
 type Event struct {
 	// Xid is the transaction that wrote the row.
 	Xid uint64

@@ -22,9 +22,9 @@ type Source struct {
 }
 
 // Check compares what the database says now with what it said in the cursor's last committed window, and returns a
-// *SourceError that says what happened and what to do, or nil. The relay does this in every poll. A zero previous only
-// refuses a standby. previous must come from a window that passed the flush gate: positions that were not flushed do go
-// back in an ordinary crash.
+// *SourceError that says what happened and what to do, or nil. The relay does this in every poll. A zero previous
+// only refuses a standby. previous must come from a window that passed the flush gate: positions that were not
+// flushed do go back in an ordinary crash.
 func Check(previous, now Source) error {
 	fail := func(sentinel error, remedy, format string, args ...any) error {
 		return &SourceError{Err: sentinel, Previous: previous, Now: now, Detail: fmt.Sprintf(format, args...), Remedy: remedy}
@@ -69,8 +69,8 @@ func ParseLSN(text string) (uint64, error) {
 	return h<<32 | l, nil
 }
 
-// timelineOf reads the timeline out of the name of a WAL file: its first eight hexadecimal digits. The control file would still
-// show the old one just after a promotion.
+// timelineOf reads the timeline out of the name of a WAL file: its first eight hexadecimal digits. The control file
+// would still show the old one just after a promotion.
 func timelineOf(walFile string) (uint32, error) {
 	if len(walFile) != 24 {
 		return 0, fmt.Errorf("%.40q is not the name of a WAL file", walFile)

@@ -15,8 +15,8 @@ import (
 // touches its session every second.
 const LeaderTimeout = 3 * time.Second
 
-// leaderClass is the first half of the lock's key; the second is the hash of the schema's name. Advisory locks are a database's, as
-// schemas are.
+// leaderClass is the first half of the lock's key; the second is the hash of the schema's name. Advisory locks are a
+// database's, as schemas are.
 const leaderClass = 0x6d72 // "mr"
 
 // Leader holds the lock that makes one relay of an outbox the active one. It is for liveness only: safety comes from
@@ -29,9 +29,9 @@ type Leader struct {
 }
 
 // TryLead tries once to take the lock of the outbox in the named database schema, and never waits for it. ok is false
-// while another session leads. The connection must be a direct one (not of a transaction pooler) and for this alone: from now on its
-// session ends when it has been idle for LeaderTimeout, whether the lock was had or not, so a standby tries again within that time, or
-// connects anew.
+// while another session leads. The connection must be a direct one (not of a transaction pooler) and for this alone:
+// from now on its session ends when it has been idle for LeaderTimeout, whether the lock was had or not, so a standby
+// tries again within that time, or connects anew.
 func TryLead(ctx context.Context, conn *pgx.Conn, schema string) (leader *Leader, ok bool, err error) {
 	if _, err := dbtx.Quote(schema); err != nil {
 		return nil, false, err
@@ -53,8 +53,8 @@ func TryLead(ctx context.Context, conn *pgx.Conn, schema string) (leader *Leader
 }
 
 // Touch keeps the session alive; call it every second, each time with a deadline. Any error means that leadership is
-// lost or cannot be told: stop publishing and close the connection. ErrNotLeader: the connection answers, but from a session other
-// than the one that took the lock.
+// lost or cannot be told: stop publishing and close the connection. ErrNotLeader: the connection answers, but from a
+// session other than the one that took the lock.
 func (l *Leader) Touch(ctx context.Context) error {
 	var pid uint32
 	if err := l.conn.QueryRow(ctx, `select pg_backend_pid()`).Scan(&pid); err != nil {
@@ -67,8 +67,8 @@ func (l *Leader) Touch(ctx context.Context) error {
 	return nil
 }
 
-// Resign gives the lock back, so that a standby takes over at once. The connection stays open. ErrNotLeader if the session did not
-// hold it.
+// Resign gives the lock back, so that a standby takes over at once. The connection stays open. ErrNotLeader if the
+// session did not hold it.
 func (l *Leader) Resign(ctx context.Context) error {
 	var held bool
 	err := l.conn.QueryRow(ctx, `select pg_advisory_unlock($1::int, hashtext($2::text))`, leaderClass, l.schema).Scan(&held)

@@ -116,8 +116,8 @@ func TestPlansAreForced(t *testing.T) {
 	t.Run("statistics that lie", check)
 }
 
-// Promise 6 of the design, and promise 4 here: an idle poll touches next to nothing, whatever is retained and however long some
-// transaction has been open.
+// Promise 6 of the design, and promise 4 here: an idle poll touches next to nothing, whatever is retained and however
+// long some transaction has been open.
 func TestIdlePollTouchesNextToNothing(t *testing.T) {
 	const most = 100 // pages of 8 KiB
 	db, conn := newOutbox(t)
@@ -152,17 +152,23 @@ func TestIdlePollTouchesNextToNothing(t *testing.T) {
 		idle(t)
 	})
 	t.Run("a transaction at work that nothing has completed after", func(t *testing.T) {
-		writer := begin(t, db)
-		last := current(t, conn)
-		fill(t, writer, "newest", 20_000)
-		n := buffers(t, r.conn, statements(r, last, last)[0])
-		t.Logf("%d buffers", n)
-		if got := current(t, conn); got.Xmax != last.Xmax {
-			t.Skipf("another test on the shared server completed transactions meanwhile: %d became %d", last.Xmax, got.Xmax)
+		for range 50 { // until nobody else on the shared server completes a transaction in between
+			writer := begin(t, db)
+			last := current(t, conn)
+			fill(t, writer, "newest", 20_000)
+			n := buffers(t, r.conn, statements(r, last, last)[0])
+			quiet := current(t, conn).Xmax == last.Xmax
+			exec(t, writer, `rollback`)
+			if !quiet {
+				continue
+			}
+			t.Logf("%d buffers", n)
+			if n >= most {
+				t.Errorf("an idle poll touches %d buffers, want fewer than %d", n, most)
+			}
+			return
 		}
-		if n >= most {
-			t.Errorf("an idle poll touches %d buffers, want fewer than %d", n, most)
-		}
+		t.Fatal("the shared server was never quiet")
 	})
 }
 

@@ -3,15 +3,15 @@ package store
 import "strings"
 
 // queries are the statements of one Reader, with the schema's name put in. They are prepared once and keep one plan,
-// which no statistics can change: sorts, bitmaps and sequential scans are off, and each reading of the table asks for an
-// order that one index alone gives. That is why one transaction's rows are asked for by >= and <=: with =, the order of (xid, id) is
-// that of id, which the index on id gives as well, from its beginning.
+// which no statistics can change: sorts, bitmaps and sequential scans are off, and each reading of the table asks for
+// an order that one index alone gives. That is why one transaction's rows are asked for by >= and <=: with =, the
+// order of (xid, id) is that of id, which the index on id gives as well, from its beginning.
 type queries struct {
 	head, open, bounds, page, pageLate, flushed, verify, schema string
 }
 
-// forcedPlans is what a Reader sets on its connection. Statistics taken while the table was empty would otherwise make a
-// poll read all of it, or walk the id index from its beginning.
+// forcedPlans is what a Reader sets on its connection. Statistics taken while the table was empty would otherwise
+// make a poll read all of it, or walk the id index from its beginning.
 const forcedPlans = `
 	set enable_seqscan = off; set enable_bitmapscan = off; set enable_tidscan = off;
 	set enable_sort = off; set enable_incremental_sort = off; set enable_hashagg = off;
@@ -22,8 +22,8 @@ const forcedPlans = `
 	set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;
 	set client_encoding = 'UTF8'; set client_min_messages = warning`
 
-// eventColumnsSQL are an event's, in the order in which decoder reads them. eventBytesSQL is what a row weighs in memory, more or less: JSON
-// is taken at its stored size, for its text would have to be made.
+// eventColumnsSQL are an event's, in the order in which decoder reads them. eventBytesSQL is what a row weighs in
+// memory, more or less: JSON is taken at its stored size, for its text would have to be made.
 const (
 	eventColumnsSQL = `e.xid, e.id, e.event_id, e.topic, e.key, e.type, e.schema_fp, e.payload, e.body, e.headers, e.occurred_at`
 	eventNamesSQL   = `xid, id, event_id, topic, key, type, schema_fp, payload, body, headers, occurred_at`
@@ -31,10 +31,11 @@ const (
 		+ coalesce(pg_column_size(e.body), 0) + coalesce(pg_column_size(e.headers), 0) as bytes`
 )
 
-// headColumns describe the database, in one row of JSON. pg_current_snapshot() is the snapshot that the whole statement
-// reads with; the WAL positions are volatile functions and so are read after it was taken. The first position covers every transaction that the snapshot sees as
-// completed: each has written its last record before it left the list of the running ones. On a standby most of these would raise an
-// error, which tells less than an answer.
+// headColumns describe the database, in one row of JSON. pg_current_snapshot() is the snapshot that the whole
+// statement reads with; the WAL positions are volatile functions and so are read after it was taken. The first
+// position covers every transaction that the snapshot sees as completed: each has written its last record before it
+// left the list of the running ones. On a standby most of these would raise an error, which tells less than an
+// answer.
 const headColumns = `jsonb_build_object(
 		'upper', pg_current_snapshot()::text,
 		'system', (select system_identifier::text from pg_control_system()),
@@ -45,14 +46,14 @@ const headColumns = `jsonb_build_object(
 
 const headQuery = `select ` + headColumns + `)`
 
-// openQuery takes the upper snapshot, describes the database, and reads the window if it fits into a page: one row with the head in
-// its headers and no id, then the events, in no order.
+// openQuery takes the upper snapshot, describes the database, and reads the window if it fits into a page: one row
+// with the head in its headers and no id, then the events, in no order.
 //
 //	$1 last.xmax   $2 last.xip   $3 rows a page, plus one   $4 bytes a page
 //
-// Fresh rows are those of transactions from last.xmax up to, not including, the snapshot's xmax: without the upper end, the rows of a
-// transaction that is still writing would be looked at again in each poll. Late rows are those of the transactions that
-// were running in last and no longer are; one that still runs costs nothing.
+// Fresh rows are those of transactions from last.xmax up to, not including, the snapshot's xmax: without the upper
+// end, the rows of a transaction that is still writing would be looked at again in each poll. Late rows are those of
+// the transactions that were running in last and no longer are; one that still runs costs nothing.
 const openQuery = `
 with fresh as materialized (
 	select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e
@@ -76,13 +77,14 @@ select null::xid8, null::bigint, null::uuid, null::text, null::text, null::text,
 union all
 select ` + eventNamesSQL + ` from found where (select it from fits)`
 
-// boundsQuery asks once a window where its rows lie: the lowest and highest id of the fresh rows, and the same of each
-// late transaction that left rows. It runs after upper was taken; asked before, a lower id could commit in between.
+// boundsQuery asks once a window where its rows lie: the lowest and highest id of the fresh rows, and the same of
+// each late transaction that left rows. It runs after upper was taken; asked before, a lower id could commit in
+// between.
 //
 //	$1 last.xmax   $2 upper.xmax   $3 upper   $4 late transactions
 //
-// The order keeps the fresh rows on the index (xid, id): min and max alone would be answered by walking the id index from its
-// ends, past everything that is retained.
+// The order keeps the fresh rows on the index (xid, id): min and max alone would be answered by walking the id index
+// from its ends, past everything that is retained.
 const boundsQuery = `
 select null::xid8, min(id), max(id) from (
 	select e.xid, e.id from {{schema}}.event e
@@ -135,8 +137,8 @@ select (select e.event_id from {{schema}}.event e where e.id = $1::bigint order 
 
 const schemaQuery = `select definition from {{schema}}.schema where fingerprint = $1`
 
-// emitFlush makes a commit that waits for the disk and leaves nothing behind: several statements in one message are one
-// transaction.
+// emitFlush makes a commit that waits for the disk and leaves nothing behind: several statements in one message are
+// one transaction.
 const emitFlush = `set local synchronous_commit = local; select pg_logical_emit_message(true, 'millrace', '')`
 
 func newQueries(quoted string) queries {

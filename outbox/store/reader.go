@@ -14,8 +14,8 @@ import (
 )
 
 // Reader finds and reads new events over one connection, which it must have for itself: it forces the plans of that
-// session. The connection must be a direct one, not one of a transaction pooler. A Reader is not safe for concurrent use. After an
-// error for which NeedsOperator is false, close the connection and make a new Reader on a new one.
+// session. The connection must be a direct one, not one of a transaction pooler. A Reader is not safe for concurrent
+// use. After an error for which NeedsOperator is false, close the connection and make a new Reader on a new one.
 type Reader struct {
 	conn    *pgx.Conn
 	options readerOptions
@@ -38,7 +38,8 @@ func (f readerOption) applyReader(o *readerOptions) { f(o) }
 // DefaultPageBytes is the size at which a page is cut: 8 MiB.
 const DefaultPageBytes = 8 << 20
 
-// PageBytes limits a page's memory: a page ends with the event that brings it to n bytes. Default DefaultPageBytes; so is 0.
+// PageBytes limits a page's memory: a page ends with the event that brings it to n bytes. Default DefaultPageBytes;
+// so is 0.
 func PageBytes(n int) ReaderOption {
 	return readerOption(func(o *readerOptions) { o.pageBytes = n })
 }
@@ -58,6 +59,9 @@ func NewReader(ctx context.Context, conn *pgx.Conn, schema string, options ...Re
 	}
 	if r.options.pageBytes <= 0 {
 		r.options.pageBytes = DefaultPageBytes
+	}
+	if conn.PgConn().TxStatus() != 'I' {
+		return nil, dbtx.ErrInTransaction // its snapshot might be an old one, and its end could undo the settings
 	}
 	quoted, err := dbtx.Quote(schema)
 	if err != nil {
@@ -117,8 +121,8 @@ func (r *Reader) Open(ctx context.Context, last Snapshot, limit int) (*Window, P
 	return w, page, err
 }
 
-// readOpen reads the answer of openQuery. If it holds more than the statement reckoned, compressed JSON for example, it is read
-// again page by page.
+// readOpen reads the answer of openQuery. If it holds more than the statement reckoned, compressed JSON for example,
+// it is read again page by page.
 func (r *Reader) readOpen(rows pgx.Rows) (head, Page, error) {
 	defer rows.Close()
 	var h head
@@ -148,8 +152,8 @@ func (r *Reader) readOpen(rows pgx.Rows) (head, Page, error) {
 	return h, page, nil
 }
 
-// Reopen opens the window (last, upper] again after a restart: Page gives the same events in the same order. The flush
-// gate is to be passed anew. A database that has not come as far as upper is a *SourceError.
+// Reopen opens the window (last, upper] again after a restart: Page gives the same events in the same order. The
+// flush gate is to be passed anew. A database that has not come as far as upper is a *SourceError.
 func (r *Reader) Reopen(ctx context.Context, last, upper Snapshot) (*Window, error) {
 	h, err := r.askHead(ctx)
 	if err != nil {
@@ -158,7 +162,8 @@ func (r *Reader) Reopen(ctx context.Context, last, upper Snapshot) (*Window, err
 	return newWindow(last, upper, h)
 }
 
-// Page reads the next events of the window: at most limit of them, with ids above after (0 for the first page), strictly by id.
+// Page reads the next events of the window: at most limit of them, with ids above after (0 for the first page),
+// strictly by id.
 func (r *Reader) Page(ctx context.Context, w *Window, after int64, limit int) (Page, error) {
 	limit = max(limit, 1)
 	if !w.bounded {
@@ -195,8 +200,8 @@ func (r *Reader) queryPage(ctx context.Context, w *Window, after int64, limit in
 	return r.query(ctx, r.queries.pageLate, append(args, late, after)...)
 }
 
-// bound asks where the rows of the window lie. It runs after Upper was taken: asked before, a row with a lower id could
-// become visible in between.
+// bound asks where the rows of the window lie. It runs after Upper was taken: asked before, a row with a lower id
+// could become visible in between.
 func (r *Reader) bound(ctx context.Context, w *Window) error {
 	late := slices.DeleteFunc(slices.Clone(w.Last.Xip), func(xid uint64) bool { return !w.Upper.Sees(xid) })
 	rows, err := r.query(ctx, r.queries.bounds, w.Last.Xmax, w.Upper.Xmax, w.Upper.String(), xids(late))
@@ -213,8 +218,8 @@ func (r *Reader) bound(ctx context.Context, w *Window) error {
 	return err
 }
 
-// Flushed reports whether Postgres has flushed its WAL up to w.FlushLSN, and opens the window's gate if it has. A standby
-// is a *SourceError.
+// Flushed reports whether Postgres has flushed its WAL up to w.FlushLSN, and opens the window's gate if it has. A
+// standby is a *SourceError.
 func (r *Reader) Flushed(ctx context.Context, w *Window) (bool, error) {
 	if w.flushed {
 		return true, nil

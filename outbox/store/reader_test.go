@@ -65,7 +65,8 @@ func TestEventsComeOutWhole(t *testing.T) {
 	}
 }
 
-// Promise 3: a page is bounded, however many rows one transaction wrote. A late transaction's rows are merged strictly by id.
+// Promise 3: a page is bounded, however many rows one transaction wrote. A late transaction's rows are merged
+// strictly by id.
 func TestLateTransactionOfManyRows(t *testing.T) {
 	const limit, late = 500, 50_000
 	db, conn := newOutbox(t)
@@ -140,7 +141,8 @@ func TestReopenedWindowIsIdentical(t *testing.T) {
 	}
 }
 
-// Promise 3: bounded in bytes. Large payloads are not even sent in vain; JSON that is compressed in the table is cut as it comes.
+// Promise 3: bounded in bytes. Large payloads are not even sent in vain; JSON that is compressed in the table is cut
+// as it comes.
 func TestPagesAreBoundedInBytes(t *testing.T) {
 	const pageBytes, each = 1 << 20, 300 << 10
 	db, conn := newOutbox(t)

@@ -12,16 +12,16 @@ import (
 const MaxSnapshotXids = 1 << 20
 
 // Snapshot is a pg_snapshot: which transactions had completed at one instant. Transactions from Xmax on had not, nor
-// those in Xip, which lie in [Xmin, Xmax) and are sorted; all others had. The zero Snapshot has seen nothing: as `last`
-// it stands before the first event.
+// those in Xip, which lie in [Xmin, Xmax) and are sorted; all others had. The zero Snapshot has seen nothing: as
+// `last` it stands before the first event.
 type Snapshot struct {
 	Xmin uint64
 	Xmax uint64
 	Xip  []uint64
 }
 
-// ParseSnapshot reads the text form of a pg_snapshot, "xmin:xmax:xip,xip,...", and refuses what Postgres would refuse:
-// an xmin above xmax, a list that is not ascending or not within [xmin, xmax), a zero.
+// ParseSnapshot reads the text form of a pg_snapshot, "xmin:xmax:xip,xip,...", and refuses what Postgres would
+// refuse: an xmin above xmax, a list that is not ascending or not within [xmin, xmax), a zero.
 func ParseSnapshot(text string) (Snapshot, error) {
 	bad := func(why string) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("snapshot %.60q: %s", text, why)

@@ -8,18 +8,19 @@ import "fmt"
 // again with Reader.Reopen and goes on after the position, the id of the last event it committed.
 //
 // The flush gate: until Reader.Flushed has returned true for the window, nothing of it is committed (at-least-once:
-// nothing of it is sent), and `last` does not move, not even in memory. A crash of Postgres forgets transactions whose end
-// was not flushed, and gives their ids to others: a `last` that saw them would hide the others' events for ever. Advance holds the second
-// half of this; the first half is the caller's.
+// nothing of it is sent), and `last` does not move, not even in memory. A crash of Postgres forgets transactions
+// whose end was not flushed, and gives their ids to others: a `last` that saw them would hide the others' events for
+// ever. Advance holds the second half of this; the first half is the caller's.
 type Window struct {
 	// Last is the snapshot the previous window ended with; the zero Snapshot stands before the first event.
 	Last Snapshot
 	// Upper is the snapshot this window ends with, taken in the statement that read the first page.
 	Upper Snapshot
-	// FlushLSN is the WAL insert position, read after Upper was taken: the gate opens when Postgres has flushed up to it.
+	// FlushLSN is the WAL insert position, read after Upper was taken: the gate opens when Postgres has flushed up to
+	// it.
 	FlushLSN uint64
-	// Source is what the database said of itself in the statement that opened the window. Compare it with the cursor's (Check) before
-	// anything is committed; keep it in the cursor when the window is.
+	// Source is what the database said of itself in the statement that opened the window. Compare it with the
+	// cursor's (Check) before anything is committed; keep it in the cursor when the window is.
 	Source Source
 
 	flushed bool

@@ -131,8 +131,8 @@ func TestCrashWithoutGateIsFoundOut(t *testing.T) {
 	t.Fatalf("not staged in %d tries", tries)
 }
 
-// Promise 1: An event is published if and only if its transaction committed durably. Postgres crashes after a poll saw a
-// transaction as completed whose end never reached the disk.
+// Promise 1: An event is published if and only if its transaction committed durably. Postgres crashes after a poll
+// saw a transaction as completed whose end never reached the disk.
 func TestCrashOfPostgres(t *testing.T) {
 	// The only news is a rollback: there is nothing to publish, nobody forces a flush, and `last` must not move.
 	t.Run("rolled back", func(t *testing.T) {
@@ -200,7 +200,8 @@ func (s *crashStage) pollAgain() {
 	}
 }
 
-// Random histories over crashes of Postgres: what the tables hold after recovery is the truth, not what a client was told.
+// Random histories over crashes of Postgres: what the tables hold after recovery is the truth, not what a client was
+// told.
 func TestRandomHistoryWithCrashes(t *testing.T) {
 	crashes := 6
 	if testing.Short() {
@@ -246,8 +247,8 @@ func TestRandomHistoryWithCrashes(t *testing.T) {
 	t.Logf("%d events over %d crashes; reader started %d times, in mid-window %d times", r.ledger.Len(), crashes, r.started, r.resumed)
 }
 
-// follow polls for a while, whatever the polls say. The frozen WAL writer may hold a lock that a flush waits for, so a poll is cut
-// off at the end.
+// follow polls for a while, whatever the polls say. The frozen WAL writer may hold a lock that a flush waits for, so
+// a poll is cut off at the end.
 func follow(ctx context.Context, t *testing.T, r *relay, d time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, d)

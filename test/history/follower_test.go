@@ -25,7 +25,8 @@ type relay struct {
 	ledger *history.Ledger
 	rng    *rand.Rand
 	limit  func() int // events a page
-	// restarts is how many pages of a hundred end with the loss of everything but the cursor: half of these pages are lost unpublished.
+	// restarts is how many pages of a hundred end with the loss of everything but the cursor: half of these pages are
+	// lost unpublished.
 	restarts int
 	// beforeGate is called when a page has been read, before the flush gate is asked.
 	beforeGate func()

@@ -58,7 +58,8 @@ func (s *stage) poll() {
 	}
 }
 
-// interleavings are what the traps do not survive. Each is played to the trap, which must be found out, and to the product.
+// interleavings are what the traps do not survive. Each is played to the trap, which must be found out, and to the
+// product.
 var interleavings = []struct {
 	name string
 	trap func(*pgx.Conn, *history.Ledger) follower
@@ -93,8 +94,8 @@ var interleavings = []struct {
 		},
 	},
 	{
-		// xmax is the latest completed transaction plus one: T1 runs already when `last` is taken, is not below its xmax, and holds
-		// an id that the sequence has passed.
+		// xmax is the latest completed transaction plus one: T1 runs already when `last` is taken, is not below its
+		// xmax, and holds an id that the sequence has passed.
 		name: "the sequence is no lower bound",
 		trap: func(c *pgx.Conn, l *history.Ledger) follower {
 			return &difference{conn: c, ledger: l, bound: sequenceBound}
@@ -125,8 +126,8 @@ var interleavings = []struct {
 	},
 }
 
-// The checker must fail when a trap is put back: each is staged by hand. The product must pass on the same stage, and so must a plain
-// reader that falls into no trap.
+// The checker must fail when a trap is put back: each is staged by hand. The product must pass on the same stage, and
+// so must a plain reader that falls into no trap.
 func TestStagedInterleavings(t *testing.T) {
 	server := quietServer(t)
 	for _, i := range interleavings {

@@ -36,7 +36,8 @@ func publish(rows pgx.Rows, err error, ledger *history.Ledger, also ...any) (int
 	return n, err
 }
 
-// byXid is the rule of most polling relays: what lies below the oldest running transaction, in the order of transaction ids. It inverts keys.
+// byXid is the rule of most polling relays: what lies below the oldest running transaction, in the order of
+// transaction ids. It inverts keys.
 type byXid struct {
 	conn   *pgx.Conn
 	ledger *history.Ledger
@@ -72,8 +73,8 @@ const (
 	lowestFirst         // ids from the lowest one visible before `upper` was taken
 )
 
-// difference is a snapshot-difference reader of a few lines, without pages and without the flush gate: right as long as Postgres does not crash, if it
-// has no bound.
+// difference is a snapshot-difference reader of a few lines, without pages and without the flush gate: right as long
+// as Postgres does not crash, if it has no bound.
 type difference struct {
 	conn        *pgx.Conn
 	ledger      *history.Ledger

@@ -22,8 +22,8 @@ type Truth struct {
 	Counters map[string]int64 // by key, those whose writers take turns: how many events the key has
 }
 
-// ReadTruth reads the tables and checks them against each other: the counters of the application and the rows of the outbox
-// were written in the same transactions, so a difference is a fault of the workload, not of a reader.
+// ReadTruth reads the tables and checks them against each other: the counters of the application and the rows of the
+// outbox were written in the same transactions, so a difference is a fault of the workload, not of a reader.
 func ReadTruth(ctx context.Context, conn *pgx.Conn) (Truth, error) {
 	truth := Truth{Rows: map[[16]byte]Row{}, Counters: map[string]int64{}}
 	rows, err := conn.Query(ctx, `select event_id, xid, id, key, payload from outbox.event`)

@@ -86,8 +86,8 @@ func (w *Workload) session(ctx context.Context, i int, transaction func(context.
 	return nil
 }
 
-// InsertCounted increments a key's counter under its row lock and writes the event that carries the new value. It takes the key and any
-// padding (bytea).
+// InsertCounted increments a key's counter under its row lock and writes the event that carries the new value. It
+// takes the key and any padding (bytea).
 const InsertCounted = `with turn as (update counter set n = n + 1 where key = $1 returning key, n)
 	insert into outbox.event (topic, key, type, schema_fp, payload)
 	select 'history', key, 'history.Step', '\x00000000000000000000000000000000', int8send(n) || $2::bytea from turn`
