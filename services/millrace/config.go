@@ -54,6 +54,19 @@ type HTTP struct {
 // Outbox is one outbox: the relay's settings, and what only the command line needs.
 type Outbox struct {
 	relay.Config `yaml:",inline"`
+	// Retention is for how long published rows are to stay in the outbox. Nothing is removed yet: `config check` and the relay say so.
+	Retention time.Duration `yaml:"retention"`
+}
+
+// notes are what a configuration asks for and does not get.
+func (c *Config) notes() []string {
+	var out []string
+	for _, name := range sorted(c.Outboxes) {
+		if c.Outboxes[name].Retention != 0 {
+			out = append(out, "outboxes."+name+".retention is not acted upon yet: published rows stay in the outbox")
+		}
+	}
+	return out
 }
 
 func (o *Outbox) schema() string { return cmp.Or(o.Schema, "outbox") }

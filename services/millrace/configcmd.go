@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/services/internal/conf"
 )
 
 func newConfig(a *app) *cobra.Command {
@@ -38,6 +41,9 @@ func newConfigCheck(a *app) *cobra.Command {
 					return c.file.Errorf("sinks."+name+"."+key, "%v", err)
 				}
 			}
+			for _, note := range c.notes() {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: note: %s\n", c.file.Path, note)
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (%d outboxes, %d schemas, %d projections, %d sinks)\n",
 				c.file.Path, len(c.Outboxes), len(catalogue.All()), len(projections), len(c.Sinks))
 			return err
@@ -63,7 +69,7 @@ func newConfigPrint(a *app) *cobra.Command {
 			o.Config = o.Config.WithDefaults()
 			c.Outboxes[name] = o
 		}
-		opts := []yaml.EncodeOption{yaml.OmitEmpty()}
+		opts := []yaml.EncodeOption{yaml.OmitEmpty(), yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) { return []byte(conf.FormatDuration(d)), nil })}
 		if *out == "json" {
 			opts = append(opts, yaml.JSON())
 		}

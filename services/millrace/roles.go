@@ -61,6 +61,9 @@ func (a *app) serve(cmd *cobra.Command, listen string, add func(*roles) error) e
 		_ = r.group.Wait()
 		return err
 	}
+	for _, note := range c.notes() {
+		a.logger.Warn(note)
+	}
 	a.logger.Info("started", "version", version, "http", server.Addr())
 	err = r.group.Wait()
 	if err == nil {

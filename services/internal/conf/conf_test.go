@@ -111,6 +111,22 @@ func TestLoadReadsAFile(t *testing.T) {
 	}
 }
 
+func TestDurationsAreWrittenAsTheyAreRead(t *testing.T) {
+	for text, d := range map[string]time.Duration{"7d": 168 * time.Hour, "forever": Forever, "1h": time.Hour, "1m30s": 90 * time.Second,
+		"2ms": 2 * time.Millisecond, "90m": 90 * time.Minute, "0s": 0, "1m": time.Minute} {
+		got, err := ParseDuration(text)
+		if err != nil || got != d {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+		if again, err := ParseDuration(FormatDuration(d)); err != nil || again != d {
+			t.Errorf("%v is written %s", d, FormatDuration(d))
+		}
+	}
+	if got := FormatDuration(90 * time.Minute); got != "1h30m" {
+		t.Error(got)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("kafka: {brokers: [\"${A}\"]}\nsinks: {a: {wait: 1d}}"))
 	f.Add([]byte("a: &x {b: *x}"))

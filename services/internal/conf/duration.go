@@ -35,6 +35,25 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
+// FormatDuration writes a duration so that ParseDuration reads the same: days where it is whole days, without units that are zero.
+func FormatDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 0:
+		return "forever"
+	case d > 0 && d%day == 0:
+		return fmt.Sprintf("%dd", d/day)
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 func times(s, suffix string, unit time.Duration) (time.Duration, error) {
 	n, err := strconv.ParseFloat(strings.TrimSuffix(s, suffix), 64)
 	if err != nil || math.IsNaN(n) || n < 0 || n > float64(math.MaxInt64/int64(unit)) {
