@@ -205,7 +205,7 @@ func (s *crashStage) pollAgain() {
 func TestRandomHistoryWithCrashes(t *testing.T) {
 	crashes := 6
 	if testing.Short() {
-		crashes = 2
+		crashes = 1
 	}
 	seed := seed(t)
 	rng := rand.New(rand.NewPCG(seed, 1<<33))
