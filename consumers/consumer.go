@@ -32,7 +32,7 @@ type Consumer struct {
 	fail     context.CancelCauseFunc
 	working  context.Context
 
-	offsets  sync.Mutex // held while the client's offsets are set or committed; taken before nothing else
+	offsets  sync.Mutex // held while the client's offsets are set or committed; lane.mu may be taken under it
 	mu       sync.Mutex // guards the following
 	started  bool
 	claimed  map[TopicPartition]bool
