@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
@@ -29,6 +30,9 @@ type Config struct {
 	Entities []string `yaml:"entities"`
 	// BatchEvents is the most events applied at once. Default 5000.
 	BatchEvents int `yaml:"batch_events"`
+	// SessionTimeout is how long the partitions of a process that was killed wait before the group gives them to another, or to
+	// the same one started again. Brokers usually allow 6 s to 30 min. Default 45 s, Kafka's own.
+	SessionTimeout time.Duration `yaml:"session_timeout"`
 }
 
 const maxBatchEvents = 1_000_000
@@ -54,6 +58,8 @@ func (c Config) Check() (key string, err error) {
 		return "url", fmt.Errorf("is missing: how %s is reached", c.Kind)
 	case c.BatchEvents < 0 || c.BatchEvents > maxBatchEvents:
 		return "batch_events", fmt.Errorf("%d is outside 1..%d", c.BatchEvents, maxBatchEvents)
+	case c.SessionTimeout < 0:
+		return "session_timeout", fmt.Errorf("%v is below 0", c.SessionTimeout)
 	case len(c.Topics) > 0 && !k.bronze:
 		return "topics", fmt.Errorf("are for sinks that keep events; a %s sink follows the topics of its entities", k.role)
 	}

@@ -122,7 +122,7 @@ func (s *Sink) consume(ctx context.Context, b backend) error {
 	}
 	c, err := consumers.New(consumers.Config{
 		Name: s.cfg.Name, Group: Group(s.cfg.Name), Topics: s.topics, Kafka: s.parts.Kafka, Registry: s.parts.Registry,
-		Catalogue: s.parts.Catalogue, BatchEvents: s.cfg.BatchEvents, Logger: s.parts.Logger, Registerer: s.parts.Metrics,
+		Catalogue: s.parts.Catalogue, BatchEvents: s.cfg.BatchEvents, SessionTimeout: s.cfg.SessionTimeout, Logger: s.parts.Logger, Registerer: s.parts.Metrics,
 	}, folder)
 	if err != nil {
 		return errors.Join(err, letters.Close())
