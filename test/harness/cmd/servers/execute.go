@@ -24,6 +24,8 @@ func execute(command, env []string, interrupts <-chan os.Signal) int {
 		fmt.Fprintln(os.Stderr, "servers:", err)
 		return 1
 	}
+	// What the command leaves behind would look for servers that are gone.
+	defer syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
