@@ -339,8 +339,10 @@ func TestRegistryAway(t *testing.T) {
 
 // A slow sink pauses fetching: memory stays bounded, the partition stays owned, and nothing is lost.
 func TestSlowSinkPausesFetching(t *testing.T) {
-	noLeaks(t)
-	r := fakeRig(t, 1)
+	onBrokers(t, 1, slowSinkPausesFetching)
+}
+
+func slowSinkPausesFetching(t *testing.T, r *rig) {
 	value := strings.Repeat("x", 2000)
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.ProducerBatchMaxBytes(20_000))
 	if err != nil {
