@@ -153,6 +153,8 @@ func (c *Consumer) options() []kgo.Opt {
 		// in between cannot reach its new lane. Nothing is worked on inside that step, so the group never waits for it.
 		kgo.BlockRebalanceOnPoll(),
 		kgo.FetchMaxBytes(c.cfg.fetchBytes()),
+		// A partition that is resumed waits for the fetch under way, which may be waiting for records of the others.
+		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.MaxDecompressBatchBytes(maxBatchBytes),
 		kgo.MetadataMinAge(250*time.Millisecond),
 		kgo.MetadataMaxAge(30*time.Second),
