@@ -2,10 +2,11 @@ package bleve
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/consumers/fold"
@@ -34,31 +35,38 @@ func (b *backend) Open(t testing.TB) fold.Sink {
 	return b.last
 }
 
+// copyTree copies a folder as it was at one instant: merges rewrite the files of an open index, so the copy is made again until
+// nothing has changed in the meantime.
 func copyTree(t testing.TB, from, to string) {
 	t.Helper()
-	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a segment that a merge has made superfluous
+	for try := 0; ; try++ {
+		before := listing(from)
+		err := os.CopyFS(to, os.DirFS(from))
+		if err == nil && before == listing(from) {
+			return
 		}
-		if err != nil {
-			return err
+		if try == 200 {
+			t.Fatalf("copy %s: it never stands still: %v", from, err)
 		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
+		if err := os.RemoveAll(to); err != nil {
+			t.Fatal(err)
 		}
-		if d.IsDir() {
-			return os.MkdirAll(filepath.Join(to, rel), 0o755)
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(to, rel), data, 0o600)
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
+}
+
+// listing tells when a file below dir was added, removed or written.
+func listing(dir string) string {
+	var b strings.Builder
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // gone since: the next listing differs
+		}
+		if fi, err := d.Info(); err == nil && !d.IsDir() {
+			fmt.Fprintln(&b, path, fi.Size(), fi.ModTime().UnixNano())
+		}
+		return nil
+	})
+	return b.String()
 }
 
 // Dump finds the keys as readers do, page by page, and loads their states.
