@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -52,7 +53,8 @@ func (c *chaos) run() {
 	}
 }
 
-// next waits until a victim that is still to be killed works, and returns one; nil if there is none left.
+// next waits until a victim works that is still to be killed, and returns it; nil if there is none left. While it waits, others are
+// killed once more, but no more often than every few seconds.
 func (c *chaos) next() *role {
 	c.w.t.Helper()
 	var working []*role
@@ -60,26 +62,28 @@ func (c *chaos) next() *role {
 	eventually(c.w.t, "for a victim to work", roundPatience, func() (bool, string) {
 		c.w.shop.mustTrade()
 		working, left = nil, false
-		var names []string
+		var idle []string
 		for _, v := range c.victims {
 			v.mustRun()
 			works := v.worked()
-			if v.kills >= c.each {
-				continue
-			}
-			left = true
-			names = append(names, v.name)
-			if works {
+			left = left || v.kills < c.each
+			switch {
+			case works && (v.kills < c.each || time.Since(v.started) > rest):
 				working = append(working, v)
+			case !works:
+				idle = append(idle, v.name)
 			}
 		}
-		return len(working) > 0 || !left, "nothing comes from " + strings.Join(names, ", ")
+		return len(working) > 0 || !left, "nothing comes from " + strings.Join(idle, ", ")
 	})
 	if !left {
 		return nil
 	}
 	return working[c.rng.IntN(len(working))]
 }
+
+// rest is how long a victim is left alone that was killed often enough.
+const rest = 4 * time.Second
 
 // pause lets time pass: nothing is waited for, the moment is to be random.
 func (c *chaos) pause(upTo time.Duration) {
@@ -91,7 +95,7 @@ func (c *chaos) pause(upTo time.Duration) {
 func (c *chaos) log(round int, p shop.Progress, victims []*role, how string) {
 	var names []string
 	for _, v := range victims {
-		names = append(names, v.name)
+		names = append(names, fmt.Sprintf("%s (%d behind)", v.name, v.behind))
 	}
 	c.w.t.Logf("round %2d, %5d events committed: kill -9 %s%s", round, p.Events, strings.Join(names, " and "), how)
 }

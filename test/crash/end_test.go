@@ -23,6 +23,26 @@ import (
 // catchUpPatience bounds the wait after the last event, on a machine that has other things to do.
 const catchUpPatience = 3 * time.Minute
 
+// finish closes the shop, waits for everybody and proves that all is there.
+func (w *world) finish() {
+	w.t.Helper()
+	w.shop.close()
+	w.waitCaughtUp()
+	w.shop.calm()
+	w.waitCaughtUp()
+	w.mustProve()
+}
+
+// stop ends every role in order.
+func (w *world) stop() {
+	w.t.Helper()
+	for _, r := range w.roles {
+		if r.process != nil {
+			r.stop()
+		}
+	}
+}
+
 // waitCaughtUp waits until every event of the outbox is published and every sink stands at the end of every topic.
 func (w *world) waitCaughtUp() {
 	w.t.Helper()
@@ -71,7 +91,8 @@ func (w *world) look() (positions map[string]map[string]int64, relay report) {
 				if positions[s] == nil {
 					positions[s] = map[string]int64{}
 				}
-				positions[s][place(p.Topic, p.Partition)] = p.Position
+				at := place(p.Topic, p.Partition)
+				positions[s][at] = max(positions[s][at], p.Position)
 			}
 		}
 	}

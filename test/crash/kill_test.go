@@ -23,18 +23,13 @@ func TestKilledAtRandomNothingIsLostDoubledOrOutOfOrder(t *testing.T) {
 	}
 	c := &chaos{w: w, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 2)), victims: victims, each: killsEach}
 	c.run()
-	p := w.shop.close()
 	for _, v := range victims {
 		t.Logf("%s: killed %d times at work, %d times while it started", v.name, v.kills, v.early)
 	}
-	t.Logf("%d events in %d transactions, %d rolled back", p.Events, p.Transactions, p.RolledBack)
-	w.waitCaughtUp()
-	w.mustProve()
+	w.finish()
 	if t.Failed() {
 		return // the proof has enough to say
 	}
 	w.plantDifferences()
-	for _, v := range victims[1:] {
-		v.stop()
-	}
+	w.stop()
 }

@@ -23,8 +23,10 @@ type role struct {
 	process *harness.Process
 	// kills counts how often it was killed at work, early how often before it had done anything since its start.
 	kills, early int
-	// first is what it reported first since its start, see worked.
-	first map[string]int64
+	started      time.Time
+	// first is what it reported first since its start, see worked; behind is how many events it had still to do.
+	first  map[string]int64
+	behind int64
 }
 
 // role adds a role to the world; it does not start it.
@@ -45,7 +47,7 @@ const logWrapper = `exec "$@" >>"$0" 2>&1`
 
 func (r *role) start() {
 	r.w.t.Helper()
-	r.first = nil
+	r.first, r.started = nil, time.Now()
 	r.process = harness.Start(r.w.t, harness.Command{
 		Path: "/bin/sh", Args: append([]string{"-c", logWrapper, r.log(), r.w.binary}, r.args...),
 		Dir: r.w.dir, Env: []string{"DATABASE_URL=" + r.w.postgres}, Name: r.name,
@@ -147,14 +149,18 @@ func (r *role) relay() report {
 
 // worked reports whether the process has done anything since it was started: committed a transaction, moved a position.
 func (r *role) worked() bool {
+	r.w.t.Helper()
 	all, err := r.reports(r.w.t.Context())
 	if err != nil {
 		return false
 	}
 	now := map[string]int64{}
+	r.behind = 0
 	for name, one := range all {
+		r.behind += one.Lag
 		if one.State == "leading" {
 			now[name] = one.T
+			r.behind = max(0, r.w.shop.mustTrade().Events-one.Seq-one.Parked)
 		}
 		for _, p := range one.Partitions {
 			now[name+" "+place(p.Topic, p.Partition)] = p.Position

@@ -99,12 +99,17 @@ func (d *trade) isOpen() bool {
 
 // stretch is one run of the shop: every third is a burst.
 func (d *trade) stretch(ctx context.Context, i int) error {
-	cfg := d.cfg
-	cfg.Seed = d.rng.Uint64()
-	cfg.Events, cfg.Rate = int64(500+d.rng.IntN(1500)), 0
+	events, rate := 1500+d.rng.IntN(3000), 0
 	if i%3 != 0 {
-		cfg.Rate = float64(150 + d.rng.IntN(350))
+		events, rate = events/2, 200+d.rng.IntN(600)
 	}
+	return d.business(ctx, events, rate)
+}
+
+// business runs the shop for so many events, so many a second.
+func (d *trade) business(ctx context.Context, events, rate int) error {
+	cfg := d.cfg
+	cfg.Seed, cfg.Events, cfg.Rate = d.rng.Uint64(), int64(events), float64(rate)
 	s, err := shop.New(ctx, cfg)
 	if err != nil {
 		return err
@@ -153,9 +158,18 @@ func (d *trade) mustTrade() shop.Progress {
 }
 
 // close lets the stretch that runs come to its end.
-func (d *trade) close() shop.Progress {
+func (d *trade) close() {
 	d.w.t.Helper()
 	close(d.closing)
 	<-d.done
-	return d.mustTrade()
+	p := d.mustTrade()
+	d.w.t.Logf("%d events in %d transactions, %d rolled back, %d lost with their server", p.Events, p.Transactions, p.RolledBack, p.Retried)
+}
+
+// calm is business so slow that pages stay in the cache: most that a busy shop leaves behind are invalidated a moment later.
+func (d *trade) calm() {
+	d.w.t.Helper()
+	if err := d.business(d.w.t.Context(), 100, 50); err != nil {
+		d.w.t.Fatalf("the shop: %v", err)
+	}
 }

@@ -77,11 +77,11 @@ func newWorld(t *testing.T, s servers) *world {
 	if w.dir, err = os.MkdirTemp("", "millrace-crash-"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.keepOrRemove)
+	s.kafka.DeleteAtEnd(t, append(w.topics(), w.internalTopics()...)...)
+	t.Cleanup(w.keepOrRemove) // before the topics go
 	if err := w.writeFiles(); err != nil {
 		t.Fatal(err)
 	}
-	s.kafka.DeleteAtEnd(t, append(w.topics(), w.internalTopics()...)...)
 	w.connect()
 	if _, err := migrate.Up(t.Context(), w.pool); err != nil {
 		t.Fatalf("create the outbox: %v", err)
