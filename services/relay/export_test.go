@@ -5,6 +5,7 @@ import "context"
 // Points, for tests from outside.
 const (
 	PointFence      = pointFence
+	PointFenced     = pointFenced
 	PointFirst      = pointFirst
 	PointProduced   = pointProduced
 	PointCommitting = pointCommitting

@@ -1,10 +1,13 @@
 package relay_test
 
 import (
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/services/relay"
 )
@@ -48,6 +51,115 @@ func TestPromise3AZombieCommitsNothing(t *testing.T) {
 			}
 		}
 		r.checkPublished()
+	})
+}
+
+// Two relays each hold one of the two ids: the later one took both, then the earlier one, which had slept in between, took
+// its second. Both read the same cursor. The id that the next transaction needs is one's alone.
+func TestPromise3TwoHalfFencedRelaysNeverCommitTheSameTransaction(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, r *rig) {
+		for n := range int64(4) { // both parities of t
+			r.publishOne("k", 2*n+1, 2*n+1)
+			a := r.heldAt(relay.PointFence, 2)
+			b := r.heldAt(relay.PointFenced, 1)
+			r.emit("k", 2*n+2)
+			a.release()
+			a.until("a to have taken its second id", func(relay.Status) bool { return a.passed(relay.PointFenced) })
+			b.release()
+			eventually(t, "the event to be published", func() error {
+				if a.Status().Seq < 2*n+2 && b.Status().Seq < 2*n+2 {
+					return errNotYet(a.Status(), b.Status())
+				}
+				return nil
+			})
+			for _, run := range []*held{a, b} {
+				if err := run.stop(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		r.checkPublished()
+	})
+}
+
+// held is a relay that waits at a point until it is released.
+type held struct {
+	*running
+	release func()
+	mu      sync.Mutex // guards the following
+	points  map[string]int
+}
+
+func (h *held) passed(point string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.points[point] > 0
+}
+
+// heldAt starts a relay, without election, and returns when it is at a point for the given time.
+func (r *rig) heldAt(point string, times int) *held {
+	r.t.Helper()
+	at, wake := make(chan struct{}), make(chan struct{})
+	h := &held{release: sync.OnceFunc(func() { close(wake) }), points: map[string]int{}}
+	h.running = r.run(nil, func(made *relay.Relay) {
+		made.LeadWithoutElection()
+		made.AtPoints(func(here string) {
+			h.mu.Lock()
+			h.points[here]++
+			stop := here == point && h.points[here] == times
+			h.mu.Unlock()
+			if stop {
+				close(at)
+				<-wake
+			}
+		})
+	})
+	r.t.Cleanup(h.release)
+	select {
+	case <-at:
+	case <-time.After(30 * time.Second):
+		r.t.Fatalf("the relay never was at %s", point)
+	}
+	return h
+}
+
+// What is read at a start is final: while any transaction is open on the cursor topic, whoever's it is, the newest cursor
+// may still be hidden.
+func TestPromise3AStartWaitsForOpenTransactions(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, r *rig) {
+		r.publishOne("k", 1, 1)
+		records := r.committed(relay.CursorTopic(r.name))
+		var newest *kgo.Record
+		for _, rec := range records {
+			if string(rec.Key) == "cursor" {
+				newest = rec
+			}
+		}
+		stranger := r.client(kgo.TransactionalID(r.name+"-stranger"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		if err := stranger.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		value := regexp.MustCompile(`"seq":1\b`).ReplaceAll(newest.Value, []byte(`"seq":1000`))
+		if err := stranger.ProduceSync(t.Context(), &kgo.Record{Topic: newest.Topic, Key: newest.Key, Value: value}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		run := r.run(nil)
+		run.until("it to start", func(s relay.Status) bool { return s.State == relay.StateStarting })
+		r.emit("k", 2)
+		select {
+		case <-time.After(time.Second):
+		case <-run.ended:
+			t.Fatal(run.err)
+		}
+		if s := run.Status(); s.State != relay.StateStarting || s.Seq != 0 {
+			t.Errorf("it did not wait: %+v", s)
+		}
+		if err := stranger.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+			t.Fatal(err)
+		}
+		run.untilSeq(1001)
 	})
 }
 

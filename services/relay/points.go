@@ -2,7 +2,8 @@ package relay
 
 // Points at which a test can stop or kill a relay. The hook is set by tests of this package only.
 const (
-	pointFence      = "fence"      // before the transactional ids are taken
+	pointFence      = "fence"      // before each of the transactional ids is taken
+	pointFenced     = "fenced"     // both are taken, the cursor is not read
 	pointFirst      = "first"      // the first start is recorded, nothing is committed
 	pointProduced   = "produced"   // every record acknowledged, the commit not begun
 	pointCommitting = "committing" // before the commit is asked for

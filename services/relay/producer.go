@@ -70,12 +70,14 @@ func newClient(kafka []kgo.Opt, more ...kgo.Opt) (*kgo.Client, error) {
 }
 
 // fence takes both transactional ids, which aborts what an earlier relay left open and stops it from committing more.
-func (p *producer) fence(ctx context.Context) error {
+func (p *producer) fence(ctx context.Context, point func(string)) error {
 	for i, client := range p.clients {
+		point(pointFence)
 		if _, _, err := client.ProducerID(ctx); err != nil {
 			return fmt.Errorf("take transactional id %d: %w", i, err)
 		}
 	}
+	point(pointFenced)
 	return nil
 }
 

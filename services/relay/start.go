@@ -115,8 +115,7 @@ func (s *session) openKafka(ctx context.Context, started bool) (place, error) {
 	if s.producer, err = newProducer(s.cfg); err != nil {
 		return place{}, err
 	}
-	s.r.point(pointFence)
-	return where, s.producer.fence(ctx)
+	return where, s.producer.fence(ctx, s.r.point)
 }
 
 // checkSource stops when the database is not the one the cursor was taken from. It asks the database after the cursor was
