@@ -63,16 +63,15 @@ func TestPromise3TwoHalfFencedRelaysNeverCommitTheSameTransaction(t *testing.T) 
 			r.publishOne("k", 2*n+1, 2*n+1)
 			a := r.heldAt(relay.PointFence, 2)
 			b := r.heldAt(relay.PointFenced, 1)
-			r.emit("k", 2*n+2)
 			a.release()
 			a.until("a to have taken its second id", func(relay.Status) bool { return a.passed(relay.PointFenced) })
 			b.release()
-			eventually(t, "the event to be published", func() error {
-				if a.Status().Seq < 2*n+2 && b.Status().Seq < 2*n+2 {
-					return errNotYet(a.Status(), b.Status())
-				}
-				return nil
-			})
+			leads := func(s relay.Status) bool { return s.State == relay.StateLeading && s.Seq == 2*n+1 }
+			a.until("a to lead", leads)
+			b.until("b to lead", leads)
+			r.emit("k", 2*n+2) // both see it, and try
+			a.untilSeq(2*n + 2)
+			b.untilSeq(2*n + 2)
 			for _, run := range []*held{a, b} {
 				if err := run.stop(); err != nil {
 					t.Fatal(err)
