@@ -3,10 +3,7 @@ package relay
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
-	"math"
-	"regexp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -176,82 +173,4 @@ func (t Topic) or(d Topic) Topic {
 	}
 	t.Configs = merged
 	return t
-}
-
-var outboxName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,100}$`)
-
-// validate checks a configuration that has its defaults. Its errors begin with the name of the field as configuration
-// files spell it.
-func (c Config) validate() error {
-	switch {
-	case !outboxName.MatchString(c.Outbox):
-		return fmt.Errorf("outbox: %q is not 1 to 100 characters of a-z, A-Z, 0-9, '.', '_' and '-'", c.Outbox)
-	case c.Postgres == "":
-		return fmt.Errorf("postgres: a connection string is required")
-	case len(c.Kafka) == 0:
-		return fmt.Errorf("kafka: options that name the brokers are required")
-	case c.Registry == nil:
-		return fmt.Errorf("registry: a schema registry is required")
-	case c.Subjects != TopicRecordSubjects && c.Subjects != TopicSubjects && c.Subjects != RecordSubjects:
-		return fmt.Errorf("subjects: %q is none of topic-record, topic, record", c.Subjects)
-	case c.PageSize < 1 || c.PageSize > maxPageSize:
-		return fmt.Errorf("page_size: %d is outside 1..%d", c.PageSize, maxPageSize)
-	case c.MaxRecordBytes < 1024 || c.MaxRecordBytes > maxRecordBytes:
-		return fmt.Errorf("max_record_bytes: %d is outside 1024..%d", c.MaxRecordBytes, maxRecordBytes)
-	case c.Replication < -1 || c.Replication == 0 || c.Replication > math.MaxInt16:
-		return fmt.Errorf("replication: %d is no replication factor", c.Replication)
-	}
-	if err := c.validateTimes(); err != nil {
-		return err
-	}
-	return c.validateTopics()
-}
-
-func (c Config) validateTimes() error {
-	for _, d := range []struct {
-		name  string
-		value time.Duration
-	}{
-		{"poll_min", c.PollMin}, {"poll_max", c.PollMax}, {"cursor_interval", c.CursorInterval},
-		{"transaction_timeout", c.TransactionTimeout}, {"publish_timeout", c.PublishTimeout},
-		{"stop_timeout", c.StopTimeout}, {"retry_min", c.RetryMin}, {"retry_max", c.RetryMax},
-	} {
-		if d.value < 0 {
-			return fmt.Errorf("%s: %v is negative", d.name, d.value)
-		}
-	}
-	switch {
-	case c.PollMax < c.PollMin:
-		return fmt.Errorf("poll_max: %v is less than poll_min, %v", c.PollMax, c.PollMin)
-	case c.RetryMax < c.RetryMin:
-		return fmt.Errorf("retry_max: %v is less than retry_min, %v", c.RetryMax, c.RetryMin)
-	case c.PublishTimeout >= c.TransactionTimeout:
-		return fmt.Errorf("publish_timeout: %v is not less than transaction_timeout, %v", c.PublishTimeout, c.TransactionTimeout)
-	}
-	return nil
-}
-
-func (c Config) validateTopics() error {
-	if err := c.TopicDefaults.validate(); err != nil {
-		return fmt.Errorf("topic_defaults: %w", err)
-	}
-	for name, t := range c.Topics {
-		if reason := topicNameFault(name); reason != "" {
-			return fmt.Errorf("topics: %q: %s", name, reason)
-		}
-		if err := t.validate(); err != nil {
-			return fmt.Errorf("topics: %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func (t Topic) validate() error {
-	switch {
-	case t.Partitions < 1 || t.Partitions > maxPartitions:
-		return fmt.Errorf("partitions: %d is outside 1..%d", t.Partitions, maxPartitions)
-	case t.Replication < -1 || t.Replication == 0 || t.Replication > math.MaxInt16:
-		return fmt.Errorf("replication: %d is no replication factor", t.Replication)
-	}
-	return nil
 }

@@ -35,13 +35,15 @@ func TestAWrongConfigurationNamesTheField(t *testing.T) {
 		"max_record_bytes": func(c *Config) { c.MaxRecordBytes = 1 << 30 }, "replication": func(c *Config) { c.Replication = -2 },
 		"poll_max": func(c *Config) { c.PollMax = 1 }, "retry_max": func(c *Config) { c.RetryMax = 1 },
 		"retry_min": func(c *Config) { c.RetryMin = -1 }, "publish_timeout": func(c *Config) { c.PublishTimeout = time.Hour },
-		"topics":         func(c *Config) { c.Topics = map[string]Topic{"__x": {}} },
-		"topic_defaults": func(c *Config) { c.TopicDefaults.Partitions = -1 },
-		"topics: a":      func(c *Config) { c.Topics = map[string]Topic{"a": {Partitions: -1}} },
+		"topics":                    func(c *Config) { c.Topics = map[string]Topic{"__x": {}} },
+		"topic_defaults.partitions": func(c *Config) { c.TopicDefaults.Partitions = -1 },
+		"topics.a.partitions":       func(c *Config) { c.Topics = map[string]Topic{"a": {Partitions: -1}} },
 	} {
 		c := goodConfig()
 		change(&c)
-		if _, err := New(c); err == nil || !strings.HasPrefix(err.Error(), "relay: "+field+": ") {
+		_, err := New(c)
+		var wrong *FieldError
+		if !errors.As(err, &wrong) || wrong.Field != field || wrong.Reason == "" || !strings.HasPrefix(err.Error(), "relay: "+field+": ") {
 			t.Errorf("%s: %v", field, err)
 		}
 	}

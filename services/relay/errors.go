@@ -32,6 +32,21 @@ var (
 	ErrPartitions = errors.New("a topic has lost partitions")
 )
 
+// FieldError is what New and Config.Check return for a configuration that cannot be used.
+type FieldError struct {
+	// Field is the setting as files spell it, dotted: "page_size", "topics.shop.orders.partitions".
+	Field string
+	// Reason says what is wrong with it.
+	Reason string
+}
+
+// Error returns "field: reason".
+func (e *FieldError) Error() string { return e.Field + ": " + e.Reason }
+
+func wrong(field, format string, args ...any) error {
+	return &FieldError{Field: field, Reason: fmt.Sprintf(format, args...)}
+}
+
 // StopError is what Run returns when Kafka does not hold what this outbox left there. When the database is at fault, Run
 // returns an error for which store.NeedsOperator is true.
 type StopError struct {

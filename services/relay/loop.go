@@ -232,31 +232,6 @@ func (l *loop) publish(work context.Context, next *cursor, b *batch, began time.
 	return nil
 }
 
-// flushTries is how often the flush is forced before the window is given up. One does, unless Postgres is in trouble.
-const flushTries = 3
-
-// gate returns when Postgres has flushed everything the window contains.
-//
-// Promise 1: an event of a transaction that a crash of Postgres can still undo is not committed to Kafka.
-func (l *loop) gate(ctx context.Context) error {
-	for try := 0; !l.flushed; try++ {
-		flushed, err := l.source.Flushed(ctx, l.window)
-		if err != nil {
-			return wrap(err, "ask Postgres how far it has flushed")
-		}
-		if l.flushed = flushed; flushed {
-			return nil
-		}
-		if try == flushTries {
-			return fmt.Errorf("the write-ahead log of Postgres is not flushed up to %s, however often that is asked for", store.FormatLSN(l.window.FlushLSN))
-		}
-		if err := l.source.ForceFlush(ctx); err != nil {
-			return wrap(err, "make Postgres flush its log")
-		}
-	}
-	return nil
-}
-
 // wrap returns nil for nil.
 func wrap(err error, doing string) error {
 	if err == nil {

@@ -1,0 +1,33 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/millrace/millrace/outbox/store"
+)
+
+// flushTries is how often the flush is forced before the window is given up. One does, unless Postgres is in trouble.
+const flushTries = 3
+
+// gate returns when Postgres has flushed everything the window contains.
+//
+// Promise 1: an event of a transaction that a crash of Postgres can still undo is not committed to Kafka.
+func (l *loop) gate(ctx context.Context) error {
+	for try := 0; !l.flushed; try++ {
+		flushed, err := l.source.Flushed(ctx, l.window)
+		if err != nil {
+			return wrap(err, "ask Postgres how far it has flushed")
+		}
+		if l.flushed = flushed; flushed {
+			return nil
+		}
+		if try == flushTries {
+			return fmt.Errorf("the write-ahead log of Postgres is not flushed up to %s, however often that is asked for", store.FormatLSN(l.window.FlushLSN))
+		}
+		if err := l.source.ForceFlush(ctx); err != nil {
+			return wrap(err, "make Postgres flush its log")
+		}
+	}
+	return nil
+}
