@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -44,11 +45,16 @@ func (a *app) file() string {
 	return cmp.Or(a.path, os.Getenv("MILLRACE_CONFIG"), "millrace.yaml")
 }
 
+// connectTimeout bounds the connection to a database for a person who waits for it.
+const connectTimeout = 15 * time.Second
+
 // connect opens one Postgres connection to an outbox's database.
-func connect(ctx context.Context, name, url string) (*pgx.Conn, error) {
-	conn, err := pgx.Connect(ctx, url)
+func connect(ctx context.Context, o *Outbox) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, o.Postgres)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the database of outbox %s: %w", name, err)
+		return nil, fmt.Errorf("connect to its database: %w", err)
 	}
 	return conn, nil
 }

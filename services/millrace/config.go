@@ -2,11 +2,17 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/schemas"
@@ -66,6 +72,11 @@ func (c *Config) notes() []string {
 			out = append(out, "outboxes."+name+".retention is not acted upon yet: published rows stay in the outbox")
 		}
 	}
+	for _, name := range sorted(c.Sinks) {
+		if err := c.Sinks[name].Available(); err != nil {
+			out = append(out, "sinks."+name+" cannot run here: "+err.Error())
+		}
+	}
 	return out
 }
 
@@ -89,29 +100,85 @@ func (c *Config) validate() error {
 	if err := c.validateKafka(); err != nil {
 		return err
 	}
+	if err := c.validateRegistry(); err != nil {
+		return err
+	}
+	for _, name := range sorted(c.Outboxes) {
+		if err := c.validateOutbox(name); err != nil {
+			return err
+		}
+	}
+	if err := c.validateSinks(); err != nil {
+		return err
+	}
+	if _, port, err := net.SplitHostPort(c.HTTP.Listen); err != nil || port == "" {
+		return c.file.Errorf("http.listen", "%q is not host:port, such as 127.0.0.1:8088", c.HTTP.Listen)
+	}
+	return nil
+}
+
+func (c *Config) validateRegistry() error {
 	if c.Registry.URL == "" {
 		return c.file.Errorf("registry.url", "is missing: the base URL of a Confluent-compatible schema registry")
 	}
-	for _, name := range sorted(c.Outboxes) {
-		if c.Outboxes[name] == nil || c.Outboxes[name].Postgres == "" {
-			return c.file.Errorf("outboxes."+name+".postgres", "is missing: the connection string of the application's database")
-		}
-		if err := c.Outboxes[name].prepare(name); err != nil {
-			return c.file.Errorf("outboxes."+name, "%v", err)
-		}
+	_, err := c.registry()
+	return err
+}
+
+func (c *Config) validateOutbox(name string) error {
+	o, key := c.Outboxes[name], "outboxes."+name
+	if o == nil || o.Postgres == "" {
+		return c.file.Errorf(key+".postgres", "is missing: the connection string of the application's database")
 	}
+	if _, err := pgx.ParseConfig(o.Postgres); err != nil {
+		// Some of these errors repeat parts of the string, which can hold a password.
+		return c.file.Errorf(key+".postgres", "%q is no connection string such as postgres://user:password@host:5432/database", hideURL(o.Postgres))
+	}
+	err := o.prepare(name)
+	var field *relay.FieldError
+	switch {
+	case errors.As(err, &field) && field.Field == "outbox":
+		return c.file.Errorf(key, "%s", field.Reason)
+	case errors.As(err, &field):
+		return c.file.Errorf(key+"."+field.Field, "%s", field.Reason)
+	case err != nil:
+		return c.file.Errorf(key, "%v", err)
+	}
+	return nil
+}
+
+func (c *Config) validateSinks() error {
+	paths := map[string]string{}
 	for _, name := range sorted(c.Sinks) {
-		s := c.Sinks[name]
+		s, key := c.Sinks[name], "sinks."+name
 		if s == nil {
-			return c.file.Errorf("sinks."+name, "is empty")
+			return c.file.Errorf(key, "is empty")
 		}
 		s.Name = name
 		if s.Path != "" {
 			s.Path = c.abs(s.Path)
 		}
-		if key, err := s.Check(); err != nil {
-			return c.file.Errorf("sinks."+name+"."+key, "%v", err)
+		if err := c.sinkError(name, s.Check()); err != nil {
+			return err
 		}
+		if other := paths[s.Path]; s.Path != "" && other != "" {
+			return c.file.Errorf(key+".path", "is that of sink %s already", other)
+		}
+		paths[s.Path] = name
+	}
+	return nil
+}
+
+// sinkError gives an error about a sink's configuration its place in the file.
+func (c *Config) sinkError(name string, err error) error {
+	var wrong *sink.ConfigError
+	switch {
+	case errors.As(err, &wrong) && wrong.Key == "name":
+		return c.file.Errorf("sinks."+name, "%v", wrong.Err)
+	case errors.As(err, &wrong):
+		return c.file.Errorf("sinks."+name+"."+wrong.Key, "%v", wrong.Err)
+	case err != nil:
+		return fmt.Errorf("sink %s: %w", name, err)
 	}
 	return nil
 }
@@ -132,6 +199,14 @@ func (c *Config) validateKafka() error {
 	case (c.Kafka.TLS.Cert == "") != (c.Kafka.TLS.Key == ""):
 		return c.file.Errorf("kafka.tls", "cert and key go together")
 	}
+	_, err := c.Kafka.TLS.config()
+	var pe *os.PathError
+	switch {
+	case errors.As(err, &pe) && pe.Path == c.Kafka.TLS.CA:
+		return c.file.Errorf("kafka.tls.ca", "%v", err)
+	case err != nil:
+		return c.file.Errorf("kafka.tls", "%v", err)
+	}
 	return nil
 }
 
@@ -149,6 +224,9 @@ func (c *Config) catalogue() (*schemas.Catalogue, error) {
 		return nil, err
 	}
 	for i, dir := range c.Schemas {
+		if fi, err := os.Stat(c.abs(dir)); err != nil || !fi.IsDir() {
+			return nil, c.file.Errorf(fmt.Sprintf("schemas.%d", i), "there is no folder %s", c.abs(dir))
+		}
 		one, err := schemas.LoadDir(c.abs(dir))
 		if err != nil {
 			return nil, c.file.Errorf(fmt.Sprintf("schemas.%d", i), "%v", err)
@@ -169,10 +247,13 @@ func (c *Config) declarations() (*schemas.Catalogue, []*projection.Projection, e
 	patterns := make([]string, len(c.Projections))
 	for i, pattern := range c.Projections {
 		patterns[i] = c.abs(pattern)
+		if found, err := filepath.Glob(patterns[i]); err != nil || len(found) == 0 {
+			return nil, nil, c.file.Errorf(fmt.Sprintf("projections.%d", i), "there is no file %s", patterns[i])
+		}
 	}
 	projections, err := projection.Load(catalogue, patterns...)
 	if err != nil {
-		return nil, nil, &conf.Error{File: c.file.Path, Key: "projections", Msg: err.Error(), Err: err}
+		return nil, nil, c.file.Errorf("projections", "%v", err)
 	}
 	return catalogue, projections, nil
 }
@@ -180,7 +261,7 @@ func (c *Config) declarations() (*schemas.Catalogue, []*projection.Projection, e
 func (c *Config) registry() (*registry.Client, error) {
 	r, err := registry.New(registry.Config{URL: c.Registry.URL, Username: c.Registry.Username, Password: c.Registry.Password, Timeout: c.Registry.Timeout})
 	if err != nil {
-		return nil, c.file.Errorf("registry.url", "%v", err)
+		return nil, c.file.Errorf("registry", "%s", strings.TrimPrefix(err.Error(), "registry "))
 	}
 	return r, nil
 }
@@ -199,22 +280,27 @@ func (c *Config) outbox(name string) (string, *Outbox, error) {
 	return "", nil, c.file.Errorf("outboxes", "has no %q (it has %q)", name, sorted(c.Outboxes))
 }
 
+// outboxNames is the name that was given, or all there are.
+func (c *Config) outboxNames(only string) ([]string, error) {
+	switch {
+	case only != "":
+		name, _, err := c.outbox(only)
+		return []string{name}, err
+	case len(c.Outboxes) == 0:
+		return nil, c.file.Errorf("outboxes", "names no outbox")
+	}
+	return sorted(c.Outboxes), nil
+}
+
 // eachOutbox calls f for the outbox of the given name, or for every one.
 func (a *app) eachOutbox(only string, f func(string, *Outbox) error) error {
 	c, err := a.load()
 	if err != nil {
 		return err
 	}
-	names := sorted(c.Outboxes)
-	if only != "" {
-		name, _, err := c.outbox(only)
-		if err != nil {
-			return err
-		}
-		names = []string{name}
-	}
-	if len(names) == 0 {
-		return c.file.Errorf("outboxes", "names no outbox")
+	names, err := c.outboxNames(only)
+	if err != nil {
+		return err
 	}
 	for _, name := range names {
 		if err := f(name, c.Outboxes[name]); err != nil {

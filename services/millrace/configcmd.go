@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -17,8 +19,7 @@ func newConfig(a *app) *cobra.Command {
 		Short:   "Check the configuration, or print it as it is understood",
 		Example: "  millrace config check\n  millrace config print -c /etc/millrace/millrace.yaml",
 	}
-	cmd.AddCommand(newConfigCheck(a), newConfigPrint(a))
-	return cmd
+	return family(cmd, newConfigCheck(a), newConfigPrint(a))
 }
 
 func newConfigCheck(a *app) *cobra.Command {
@@ -26,7 +27,7 @@ func newConfigCheck(a *app) *cobra.Command {
 		Use:     "check",
 		Short:   "Check the configuration, its schemas and its projections; exit status 2 if something is wrong",
 		Example: "  millrace config check",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.load()
 			if err != nil {
@@ -37,15 +38,16 @@ func newConfigCheck(a *app) *cobra.Command {
 				return err
 			}
 			for _, name := range sorted(c.Sinks) {
-				if _, _, key, err := c.Sinks[name].Resolve(projections); err != nil {
-					return c.file.Errorf("sinks."+name+"."+key, "%v", err)
+				_, _, err := c.Sinks[name].Resolve(projections)
+				if err := c.sinkError(name, err); err != nil {
+					return err
 				}
 			}
 			for _, note := range c.notes() {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: note: %s\n", c.file.Path, note)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (%d outboxes, %d schemas, %d projections, %d sinks)\n",
-				c.file.Path, len(c.Outboxes), len(catalogue.All()), len(projections), len(c.Sinks))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (%s, %s, %s, %s)\n", c.file.Path, count(int64(len(c.Outboxes)), "outbox", "outboxes"),
+				count(int64(len(catalogue.All())), "schema", "schemas"), count(int64(len(projections)), "projection", "projections"), count(int64(len(c.Sinks)), "sink", "sinks"))
 			return err
 		},
 	}
@@ -56,7 +58,7 @@ func newConfigPrint(a *app) *cobra.Command {
 		Use:     "print",
 		Short:   "Print the configuration with variables filled in and defaults set, secrets hidden",
 		Example: "  millrace config print\n  millrace config print -o json",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 	}
 	out := output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -69,16 +71,32 @@ func newConfigPrint(a *app) *cobra.Command {
 			o.Config = o.Config.WithDefaults()
 			c.Outboxes[name] = o
 		}
-		opts := []yaml.EncodeOption{yaml.OmitEmpty(), yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) { return []byte(conf.FormatDuration(d)), nil })}
-		if *out == "json" {
-			opts = append(opts, yaml.JSON())
-		}
-		raw, err := yaml.MarshalWithOptions(c, opts...)
+		text, err := c.text(*out == "json")
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(string(raw)))
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(text))
 		return err
 	}
 	return cmd
+}
+
+// text is the configuration as YAML, as it could be written in a file, or as JSON.
+func (c *Config) text(asJSON bool) (string, error) {
+	opts := []yaml.EncodeOption{yaml.OmitEmpty(), yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) {
+		if asJSON {
+			return json.Marshal(conf.FormatDuration(d))
+		}
+		return []byte(conf.FormatDuration(d)), nil
+	})}
+	if asJSON {
+		opts = append(opts, yaml.JSON())
+	}
+	raw, err := yaml.MarshalWithOptions(c, opts...)
+	if err != nil || !asJSON {
+		return string(raw), err
+	}
+	var pretty bytes.Buffer
+	err = json.Indent(&pretty, raw, "", "  ")
+	return pretty.String(), err
 }

@@ -16,17 +16,22 @@ func newDemo(*app) *cobra.Command {
 		Short: "Show the main job on this machine, with nothing to set up, and prove it",
 		Long: `Show the main job on this machine, with nothing to set up.
 
-An example shop writes business rows and events in one transaction. The relay publishes them to Kafka, and a warehouse, a search
-index and a cache follow. In mid-run the relay is killed with SIGKILL and started again. Then the warehouse, the index and the
-cache answer, and everything is compared with what the shop committed. Exit status 1 if that is not equal.
+An example shop writes business rows and events in one transaction. The relay
+publishes them to Kafka, and a warehouse, a search index and a cache follow. In
+mid-run the relay is killed with SIGKILL and started again. Then the warehouse,
+the index and the cache answer, and everything is compared with what the shop
+committed. Exit status 1 if that is not equal.
 
-PostgreSQL is real: a local installation, or one that is fetched. The Kafka broker, the schema registry and Redis are in-process
-parts for trying out; name real ones with the flags below. What the demo puts there has a name of its own and is removed at the end.`,
+PostgreSQL is real: a local installation, or one that is fetched. The Kafka
+broker, the schema registry and Redis are in-process parts for trying out; name
+real ones with the flags below. What the demo puts there has a name of its own
+and is removed at the end.`,
 		Example: `  millrace demo
   millrace demo --events 100000 --rate -1
   millrace demo --keep ./out
-  millrace demo --postgres postgres://me@localhost/postgres --kafka localhost:9092 --registry http://localhost:8081 --redis redis://localhost:6379`,
-		Args: args(cobra.NoArgs),
+  millrace demo --postgres postgres://me@localhost/postgres --kafka localhost:9092 \
+    --registry http://localhost:8081 --redis redis://localhost:6379`,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Out, cfg.Terminal = cmd.OutOrStdout(), isTerminal(cmd.OutOrStdout())
 			err := demo.Run(cmd.Context(), cfg)
@@ -38,11 +43,11 @@ parts for trying out; name real ones with the flags below. What the demo puts th
 	}
 	cmd.Flags().Int64Var(&cfg.Events, "events", 25_000, "how many events the shop writes")
 	cmd.Flags().Float64Var(&cfg.Rate, "rate", 1000, "events a second; negative: as fast as it goes")
-	cmd.Flags().StringVar(&cfg.Keep, "keep", "", "folder for configuration, data and logs, kept for a look (default: a temporary one)")
-	cmd.Flags().StringVar(&cfg.Postgres, "postgres", "", "URL of a PostgreSQL server to use; the demo creates a database of its own")
-	cmd.Flags().StringVar(&cfg.Kafka, "kafka", "", "host:port,... of Kafka brokers to use")
-	cmd.Flags().StringVar(&cfg.Registry, "registry", "", "URL of a Confluent-compatible schema registry to use")
-	cmd.Flags().StringVar(&cfg.Redis, "redis", "", "URL of a Redis to use")
+	cmd.Flags().StringVar(&cfg.Keep, "keep", "", "`DIR` for configuration, data and logs, kept for a look (default: a temporary one)")
+	cmd.Flags().StringVar(&cfg.Postgres, "postgres", "", "`URL` of a PostgreSQL server to use, with the right to create a database")
+	cmd.Flags().StringVar(&cfg.Kafka, "kafka", "", "`HOST:PORT,...` of Kafka brokers to use")
+	cmd.Flags().StringVar(&cfg.Registry, "registry", "", "`URL` of a Confluent-compatible schema registry to use")
+	cmd.Flags().StringVar(&cfg.Redis, "redis", "", "`URL` of a Redis to use")
 	cmd.Flags().Uint64Var(&cfg.Seed, "seed", 1, "makes two runs alike, as far as concurrency lets them")
 	return cmd
 }

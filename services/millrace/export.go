@@ -18,18 +18,19 @@ func newExport(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export TOPIC --to FILE.avro",
 		Short: "Copy the committed records of a topic into an Avro container file",
-		Long: `Copy the committed records of a topic into an Avro container file, which every Avro tool reads. Each record of the file
-tells topic, partition, offset, time, key and headers, and holds the event in its own type. A record that is no readable Avro is
-kept as bytes: nothing is left out.`,
+		Long: `Copy the committed records of a topic into an Avro container file, which every
+Avro tool reads. Each record of the file tells topic, partition, offset, time,
+key and headers, and holds the event in its own type, in the newest version of
+it. A record that is no readable Avro is kept as bytes: nothing is left out.`,
 		Example: "  millrace export shop.orders --to orders.avro",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    takes("TOPIC"),
 	}
 	out := output(cmd)
-	cmd.Flags().StringVar(&to, "to", "", "file to write; it must not exist")
+	cmd.Flags().StringVar(&to, "to", "", "`FILE` to write; it must not exist")
 	_ = cmd.MarkFlagFilename("to", "avro")
 	cmd.RunE = func(cmd *cobra.Command, got []string) error {
 		if to == "" {
-			return usageError{errors.New("--to FILE.avro is missing")}
+			return usagef("--to FILE.avro is missing")
 		}
 		stats, err := a.export(cmd, got[0], to)
 		if err != nil {
@@ -46,7 +47,7 @@ kept as bytes: nothing is left out.`,
 		if err := out.print(cmd.OutOrStdout(), stats, []string{"TYPE", "RECORDS"}, rows); err != nil || *out == "json" {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "(%s records of %s in %s, %s)\n", number(stats.Records), stats.Topic, to, stats.Elapsed.Round(time.Millisecond))
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "(%s of %s in %s, %s)\n", count(stats.Records, "record", "records"), stats.Topic, to, short(stats.Elapsed))
 		return err
 	}
 	return cmd

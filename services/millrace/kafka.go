@@ -73,17 +73,17 @@ func (t TLS) config() (*tls.Config, error) {
 	if t.CA != "" {
 		pem, err := os.ReadFile(t.CA)
 		if err != nil {
-			return nil, fmt.Errorf("read kafka.tls.ca: %w", err)
+			return nil, fmt.Errorf("read the authorities: %w", err)
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("kafka.tls.ca: %s holds no PEM certificate", t.CA)
+			return nil, fmt.Errorf("ca: %s holds no PEM certificate", t.CA)
 		}
 	}
 	if t.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 		if err != nil {
-			return nil, fmt.Errorf("load kafka.tls.cert and key: %w", err)
+			return nil, fmt.Errorf("load cert and key: %w", err)
 		}
 		cfg.Certificates = []tls.Certificate{pair}
 	}

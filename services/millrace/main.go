@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -35,28 +34,27 @@ func run(ctx context.Context, args []string) int {
 	return report(cmd, err)
 }
 
-// usageError marks a command line that cannot be understood.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 // report prints an error in one line and returns the exit status.
 func report(cmd *cobra.Command, err error) int {
 	var ce *conf.Error
 	var ue usageError
+	var answer *answerError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &ce):
-		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+err.Error())
+		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+oneLine(err))
 		return exitUsage
-	case errors.As(err, &ue), strings.HasPrefix(err.Error(), "unknown command"):
-		fmt.Fprintf(cmd.ErrOrStderr(), "millrace: %v\nSee: %s --help\n", err, cmd.CommandPath())
+	case errors.As(err, &ue):
+		fmt.Fprintf(cmd.ErrOrStderr(), "millrace: %s\nSee: %s --help\n", oneLine(err), cmd.CommandPath())
 		return exitUsage
 	case errors.Is(err, errQuiet):
 		return exitFailure
+	case errors.As(err, &answer):
+		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+answer.text())
+		return exitFailure
 	default:
-		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+err.Error())
+		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+oneLine(err))
 		return exitFailure
 	}
 }
@@ -69,8 +67,9 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "millrace",
 		Short: "Carry an application's events from its Postgres to everything that follows them",
-		Long: `Millrace publishes the events that an application writes in its own database transactions (the outbox) as Avro to
-Kafka, in order and exactly once, and keeps a warehouse, a search index and a cache right that follow the topics.
+		Long: `Millrace publishes the events that an application writes in its own database
+transactions (the outbox) as Avro to Kafka, in order and exactly once, and keeps
+a warehouse, a search index and a cache right that follow the topics.
 
 New here? "millrace demo" shows all of it on this machine, with nothing to set up.`,
 		Example: `  millrace demo
@@ -80,11 +79,18 @@ New here? "millrace demo" shows all of it on this machine, with nothing to set u
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.check,
+		Args:              cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, got []string) error {
+			if len(got) > 0 {
+				return unknown(cmd, got[0])
+			}
+			return cmd.Help()
+		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentFlags().StringVarP(&a.path, "config", "c", "", `configuration file (default: $MILLRACE_CONFIG, else "millrace.yaml")`)
-	root.PersistentFlags().StringVar(&a.logLevel, "log-level", "info", "least level of log lines: debug, info, warn, error")
-	root.PersistentFlags().StringVar(&a.logFormat, "log-format", "text", "format of log lines on standard error: text, json")
+	root.PersistentFlags().StringVarP(&a.path, "config", "c", "", "configuration `FILE` (default $MILLRACE_CONFIG, else millrace.yaml)")
+	root.PersistentFlags().StringVar(&a.logLevel, "log-level", "info", "log lines from this level up: debug, info, warn, error")
+	root.PersistentFlags().StringVar(&a.logFormat, "log-format", "text", "log lines on standard error as text or json")
 	root.AddGroup(&cobra.Group{ID: "try", Title: "Try it:"}, &cobra.Group{ID: "run", Title: "Run it:"},
 		&cobra.Group{ID: "set", Title: "Set it up:"}, &cobra.Group{ID: "look", Title: "Look into it:"})
 	root.SetHelpCommandGroupID("set")
@@ -93,6 +99,8 @@ New here? "millrace demo" shows all of it on this machine, with nothing to set u
 	group(root, "set", newMigrate(a), newSchema(a), newConfig(a), newVersion(a))
 	group(root, "look", newStatus(a), newSQL(a), newSearch(a), newParked(a), newExport(a))
 	group(root, "try", newDemo(a))
+	withExamples(root)
+	root.SetUsageTemplate(usageTemplate(root))
 	return root
 }
 
@@ -100,15 +108,5 @@ func group(root *cobra.Command, id string, cmds ...*cobra.Command) {
 	for _, c := range cmds {
 		c.GroupID = id
 		root.AddCommand(c)
-	}
-}
-
-// args wraps cobra's checks of arguments, so that a wrong one is a usage error.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, got []string) error {
-		if err := check(cmd, got); err != nil {
-			return usageError{err}
-		}
-		return nil
 	}
 }

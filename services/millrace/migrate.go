@@ -18,8 +18,7 @@ func newMigrate(a *app) *cobra.Command {
   millrace migrate status -o json
   millrace migrate print > outbox.sql`,
 	}
-	cmd.AddCommand(newMigrateUp(a), newMigrateStatus(a), newMigratePrint(a))
-	return cmd
+	return family(cmd, newMigrateUp(a), newMigrateStatus(a), newMigratePrint(a))
 }
 
 func newMigrateUp(a *app) *cobra.Command {
@@ -28,10 +27,10 @@ func newMigrateUp(a *app) *cobra.Command {
 		Use:     "up",
 		Short:   "Apply what has not been applied yet; safe to repeat and to run from many places at once",
 		Example: "  millrace migrate up\n  millrace migrate up --outbox shop",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.eachOutbox(only, func(name string, o *Outbox) error {
-				conn, err := connect(cmd.Context(), name, o.Postgres)
+				conn, err := connect(cmd.Context(), o)
 				if err != nil {
 					return err
 				}
@@ -47,7 +46,7 @@ func newMigrateUp(a *app) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&only, "outbox", "", "only this outbox (default: all)")
+	cmd.Flags().StringVar(&only, "outbox", "", "only the outbox of this `NAME` (default: all)")
 	return cmd
 }
 
@@ -63,16 +62,16 @@ func newMigrateStatus(a *app) *cobra.Command {
 		Use:     "status",
 		Short:   "Show which migrations are applied; exit status 1 if one is pending",
 		Example: "  millrace migrate status",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 	}
 	out := output(cmd)
-	cmd.Flags().StringVar(&only, "outbox", "", "only this outbox (default: all)")
+	cmd.Flags().StringVar(&only, "outbox", "", "only the outbox of this `NAME` (default: all)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		var all []migrationState
+		all := []migrationState{}
 		var rows [][]string
 		pending := false
 		err := a.eachOutbox(only, func(name string, o *Outbox) error {
-			conn, err := connect(cmd.Context(), name, o.Postgres)
+			conn, err := connect(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -120,7 +119,7 @@ func newMigratePrint(a *app) *cobra.Command {
 		Use:     "print",
 		Short:   "Print the migrations as SQL, for those who apply schema changes with tools of their own",
 		Example: "  millrace migrate print > outbox.sql\n  millrace migrate print --schema events --after 1",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text, err := migrate.SQL(after, migrate.WithSchema(schema))
 			if err != nil {

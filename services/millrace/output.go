@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
+	"time"
 
+	"github.com/charmbracelet/lipgloss"
 	"github.com/spf13/cobra"
 )
 
@@ -42,26 +43,34 @@ func (f *format) print(w io.Writer, value any, head []string, rows [][]string) e
 	return table(w, head, rows)
 }
 
-// maxCell is the widest cell of a table, in characters; a longer one is cut and ends in an ellipsis.
-const maxCell = 60
+// maxCell is the widest cell of a table, in columns of the terminal, and maxLast that of the last cell of a row, which pushes nothing
+// aside. A longer one is cut and ends in an ellipsis; -o json shows all of it.
+const (
+	maxCell = 60
+	maxLast = 240
+)
 
-// table writes rows in aligned columns. Control characters are shown escaped: what is in a cell may come from anybody.
+// table writes rows in aligned columns. What is in a cell may come from anybody: see clean.
 func table(w io.Writer, head []string, rows [][]string) error {
+	all := make([][]string, 0, len(rows)+1)
 	width := make([]int, len(head))
-	all := append([][]string{head}, rows...)
-	for r, row := range all {
-		for c := range row {
-			if r > 0 {
-				all[r][c] = cell(row[c])
+	for _, row := range append([][]string{head}, rows...) {
+		line := make([]string, len(head))
+		for c := range min(len(row), len(head)) {
+			limit := maxCell
+			if c == len(head)-1 {
+				limit = maxLast
 			}
-			width[c] = max(width[c], utf8.RuneCountInString(all[r][c]))
+			line[c] = cell(row[c], limit)
+			width[c] = max(width[c], lipgloss.Width(line[c]))
 		}
+		all = append(all, line)
 	}
 	var b strings.Builder
 	for _, row := range all {
 		line := ""
 		for c, text := range row {
-			line += text + strings.Repeat(" ", width[c]-utf8.RuneCountInString(text)+2)
+			line += text + strings.Repeat(" ", width[c]-lipgloss.Width(text)+2)
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
@@ -69,15 +78,46 @@ func table(w io.Writer, head []string, rows [][]string) error {
 	return err
 }
 
-func cell(s string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == utf8.RuneError {
-			return '·'
-		}
-		return r
-	}, s)
-	if utf8.RuneCountInString(clean) > maxCell {
-		clean = string([]rune(clean)[:maxCell-1]) + "…"
+// cell is a value made fit for a table, at most so many columns wide.
+func cell(s string, limit int) string {
+	s = clean(s)
+	if lipgloss.Width(s) <= limit {
+		return s
 	}
-	return clean
+	n := 0
+	for i, r := range s {
+		if n += lipgloss.Width(string(r)); n > limit-1 {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+// count is a number of things: "1 row", "1,200 rows".
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return number(n) + " " + many
+}
+
+// ago is how old something is, for a person: "-" if it is not known.
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return short(max(0, now.Sub(t)))
+}
+
+// short is a duration without the digits that nobody reads: 3.8ms, 4.5s, 12m30s, 3h12m.
+func short(d time.Duration) string {
+	switch {
+	case d >= time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	case d >= time.Minute:
+		return d.Round(time.Second).String()
+	case d >= time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(100 * time.Microsecond).String()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,8 +16,7 @@ func newParked(a *app) *cobra.Command {
 		Short:   "Look at the events that the relay holds because they cannot be published",
 		Example: "  millrace parked list",
 	}
-	cmd.AddCommand(newParkedList(a))
-	return cmd
+	return family(cmd, newParkedList(a))
 }
 
 func newParkedList(a *app) *cobra.Command {
@@ -24,13 +24,14 @@ func newParkedList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List parked events, each key's in order, with the reason",
-		Long: `List parked events, each key's in order, with the reason. Nothing is lost: a parked event waits, and its key's later
-events wait behind it, so that their order is kept. Everything else goes on.`,
+		Long: `List parked events, each key's in order, with the reason. Nothing is lost: a
+parked event waits, and its key's later events wait behind it, so that their
+order is kept. Everything else goes on. -o json shows the events themselves.`,
 		Example: "  millrace parked list\n  millrace parked list -o json",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 	}
 	out := output(cmd)
-	cmd.Flags().StringVar(&name, "outbox", "", "which outbox, where there is more than one")
+	cmd.Flags().StringVar(&name, "outbox", "", "`NAME` of the outbox, where there is more than one")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := a.load()
 		if err != nil {
@@ -50,10 +51,18 @@ events wait behind it, so that their order is kept. Everything else goes on.`,
 		}
 		rows := make([][]string, len(list))
 		for i, p := range list {
+			detail := p.Detail
+			if p.Reason == relay.ReasonBehind {
+				detail = "waits for its key's event above"
+			}
 			rows[i] = []string{p.ParkedAt.UTC().Format(time.DateTime), p.Topic, p.Key, p.Type, p.EventID.String(),
-				string(p.Reason), cmp.Or(p.Field, "-"), p.Detail}
+				string(p.Reason), cmp.Or(p.Field, "-"), detail}
 		}
-		return out.print(cmd.OutOrStdout(), list, []string{"PARKED", "TOPIC", "KEY", "TYPE", "EVENT", "REASON", "FIELD", "DETAIL"}, rows)
+		if len(list) == 0 && *out != "json" {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "(no event of outbox %s is parked)\n", name)
+			return err
+		}
+		return out.print(cmd.OutOrStdout(), append([]*relay.Parked{}, list...), []string{"PARKED", "TOPIC", "KEY", "TYPE", "EVENT", "REASON", "FIELD", "DETAIL"}, rows)
 	}
 	return cmd
 }

@@ -29,8 +29,8 @@ type remote struct {
 
 // flags adds --url and --sink to a command that asks a running sink.
 func (r *remote) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&r.url, "url", "", "where the sink's process serves HTTP (default: http.listen of the configuration)")
-	cmd.Flags().StringVar(&r.sink, "sink", "", "name of the sink, where there is more than one of its kind")
+	cmd.Flags().StringVar(&r.url, "url", "", "`URL` where the sink's process serves HTTP (default: http.listen)")
+	cmd.Flags().StringVar(&r.sink, "sink", "", "`NAME` of the sink, where there is more than one of its kind")
 }
 
 // resolve finds the sink of a kind, and the base URL of its process.
@@ -55,15 +55,21 @@ func (r *remote) resolve(a *app, role sink.Role) error {
 	case r.sink == "" && len(names) == 0:
 		return c.file.Errorf("sinks", "has no %s", role)
 	case r.sink == "":
-		return usageError{fmt.Errorf("there are %d sinks of this kind: say which with --sink (%s)", len(names), strings.Join(names, ", "))}
+		return usagef("there are %d sinks of this kind: say which with --sink (%s)", len(names), strings.Join(names, ", "))
 	case c.Sinks[r.sink] == nil || c.Sinks[r.sink].Role() != role:
 		return c.file.Errorf("sinks", "has no %s named %q (it has %q)", role, r.sink, names)
 	}
 	return nil
 }
 
+// answerPatience is how much longer than a question may take its answer is waited for.
+const answerPatience = 10 * time.Second
+
 // call sends a request to the sink and decodes the answer, numbers kept exact. What the sink refuses is an error in its words.
-func (r *remote) call(ctx context.Context, method, path string, body, answer any) error {
+// The sink itself ends a question after limit; one that does not, for it is frozen, is given up a little later.
+func (r *remote) call(ctx context.Context, limit time.Duration, method, path string, body, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit+answerPatience)
+	defer cancel()
 	var payload io.Reader
 	if body != nil {
 		raw, err := json.Marshal(body)
@@ -74,16 +80,16 @@ func (r *remote) call(ctx context.Context, method, path string, body, answer any
 	}
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(r.url, "/")+"/v1/sinks/"+r.sink+path, payload)
 	if err != nil {
-		return usageError{fmt.Errorf("--url: %w", err)}
+		return usagef("--url %q is no URL such as http://127.0.0.1:8088", hideURL(r.url))
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
-			return fmt.Errorf("nothing answers at %s: is \"millrace up\" or \"millrace sink %s\" running? (--url says where it serves HTTP)", r.url, r.sink)
+			return fmt.Errorf("nothing answers at %s: is \"millrace up\" or \"millrace sink %s\" running? (--url says where it serves HTTP)", hideURL(r.url), r.sink)
 		}
-		return fmt.Errorf("ask sink %s at %s: %w", r.sink, r.url, err)
+		return fmt.Errorf("ask sink %s: %w", r.sink, err)
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -106,15 +112,10 @@ func (r *remote) refused(resp *http.Response, raw []byte) error {
 		Error string `json:"error"`
 	}
 	if json.Unmarshal(raw, &e) == nil && e.Error != "" {
-		return errors.New(e.Error)
+		return &answerError{e.Error}
 	}
 	if resp.StatusCode == http.StatusNotFound {
-		return fmt.Errorf("the process at %s runs no sink %s", r.url, r.sink)
+		return fmt.Errorf("the process at %s runs no sink %s", hideURL(r.url), r.sink)
 	}
 	return fmt.Errorf("sink %s answered %s", r.sink, resp.Status)
-}
-
-// elapsed is how a duration is shown to a person.
-func elapsed(ms float64) string {
-	return time.Duration(ms * float64(time.Millisecond)).Round(100 * time.Microsecond).String()
 }

@@ -16,8 +16,7 @@ func newSchema(a *app) *cobra.Command {
 		Short:   "Put Avro schemas into an outbox, or list what is there",
 		Example: "  millrace schema push\n  millrace schema list -o json",
 	}
-	cmd.AddCommand(newSchemaPush(a), newSchemaList(a))
-	return cmd
+	return family(cmd, newSchemaPush(a), newSchemaList(a))
 }
 
 func newSchemaPush(a *app) *cobra.Command {
@@ -25,10 +24,11 @@ func newSchemaPush(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "push",
 		Short: "Put the schemas of the configured folders into the outbox, for writers that use outbox.emit",
-		Long: `Put the schemas of the configured folders into the outbox. A program that writes through the Go package does this by
-itself; writers that use outbox.emit need it once for every new schema. A schema that is there already is left alone.`,
+		Long: `Put the schemas of the configured folders into the outbox. A program that writes
+through the Go package does this by itself; writers that use outbox.emit need it
+once for every new schema. A schema that is there already is left alone.`,
 		Example: "  millrace schema push\n  millrace schema push --outbox shop",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.load()
 			if err != nil {
@@ -45,14 +45,14 @@ itself; writers that use outbox.emit need it once for every new schema. A schema
 			if err != nil {
 				return err
 			}
-			conn, err := connect(cmd.Context(), name, o.Postgres)
+			conn, err := connect(cmd.Context(), o)
 			if err != nil {
-				return err
+				return fmt.Errorf("outbox %s: %w", name, err)
 			}
 			defer conn.Close(cmd.Context())
 			pushed, err := outbox.Push(cmd.Context(), conn, catalogue, outbox.WithSchema(o.schema()))
 			if err != nil {
-				return err
+				return fmt.Errorf("outbox %s: %w", name, err)
 			}
 			for _, s := range pushed {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: pushed %s %s\n", name, s.Name, s.Fingerprint)
@@ -61,7 +61,7 @@ itself; writers that use outbox.emit need it once for every new schema. A schema
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&name, "outbox", "", "which outbox, where there is more than one")
+	cmd.Flags().StringVar(&name, "outbox", "", "`NAME` of the outbox, where there is more than one")
 	return cmd
 }
 
@@ -81,10 +81,10 @@ func newSchemaList(a *app) *cobra.Command {
 		Use:     "list",
 		Short:   "List the schemas in the outbox; the current one of a name is what outbox.emit stamps",
 		Example: "  millrace schema list",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 	}
 	out := output(cmd)
-	cmd.Flags().StringVar(&name, "outbox", "", "which outbox, where there is more than one")
+	cmd.Flags().StringVar(&name, "outbox", "", "`NAME` of the outbox, where there is more than one")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := a.load()
 		if err != nil {
@@ -94,14 +94,14 @@ func newSchemaList(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		conn, err := connect(cmd.Context(), name, o.Postgres)
+		conn, err := connect(cmd.Context(), o)
 		if err != nil {
-			return err
+			return fmt.Errorf("outbox %s: %w", name, err)
 		}
 		defer conn.Close(cmd.Context())
 		list, err := outbox.List(cmd.Context(), conn, outbox.WithSchema(o.schema()))
 		if err != nil {
-			return err
+			return fmt.Errorf("outbox %s: %w", name, err)
 		}
 		all := make([]storedSchema, len(list))
 		rows := make([][]string, len(list))

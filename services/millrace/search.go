@@ -39,11 +39,11 @@ func newSearch(a *app) *cobra.Command {
 		Short: "Search the documents of an entity in a running search sink",
 		Long: `Search the documents of an entity in a running search sink.
 
-The query names words, or fields and values: status:shipped, total:>100, "a phrase", +must, -not, pre*. Without one, every
-document is found.`,
+The query names words, or fields and values: status:shipped, total:>100,
+"a phrase", +must, -not, pre*. Without one, every document is found.`,
 		Example: `  millrace search order 'status:shipped +total:>100' --sort -total
   millrace search product widget --size 3 -o json`,
-		Args: args(cobra.RangeArgs(1, 2)),
+		Args: takes("ENTITY", "[QUERY]"),
 	}
 	out := output(cmd)
 	r.flags(cmd)
@@ -63,7 +63,7 @@ document is found.`,
 			v.Set("sort", sort)
 		}
 		var answer searchAnswer
-		if err := r.call(cmd.Context(), http.MethodGet, "/search?"+v.Encode(), nil, &answer); err != nil {
+		if err := r.call(cmd.Context(), timeout, http.MethodGet, "/search?"+v.Encode(), nil, &answer); err != nil {
 			return err
 		}
 		rows := make([][]string, len(answer.Hits))
@@ -73,7 +73,7 @@ document is found.`,
 		if err := out.print(cmd.OutOrStdout(), answer, []string{"KEY", "DOCUMENT"}, rows); err != nil || *out == "json" {
 			return err
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "(%d of %d, %s)\n", len(answer.Hits), answer.Total, elapsed(answer.TookMS))
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "(%d of %d, %s)\n", len(answer.Hits), answer.Total, short(time.Duration(answer.TookMS*float64(time.Millisecond))))
 		return err
 	}
 	return cmd

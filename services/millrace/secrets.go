@@ -3,6 +3,7 @@ package main
 import (
 	"net/url"
 	"regexp"
+	"strings"
 )
 
 // hidden is what stands where a secret was.
@@ -28,30 +29,47 @@ func hide(s *string) {
 }
 
 var (
-	keyword  = regexp.MustCompile(`(?i)\b(password|sslpassword)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)`)
-	userinfo = regexp.MustCompile(`//[^/@\s]*@`)
+	urlScheme = regexp.MustCompile(`^\s*[a-zA-Z][a-zA-Z0-9+.-]*://`)
+	// keyword finds the secrets of a keyword=value connection string: quoted, or with its blanks escaped. A quote that is not
+	// closed hides the rest.
+	keyword = regexp.MustCompile(`(?is)(\w*(?:passw|pwd|secret|token)\w*)\s*=\s*(?:'(?:[^'\\]|\\.)*(?:'|\\?$)|(?:\\.|[^\s\\])*\\?)`)
+	// secretName is a parameter of a URL that is not shown.
+	secretName = regexp.MustCompile(`(?i)passw|pwd|secret|token|api.?key`)
 )
 
-// hideURL hides the password of a URL, in its user information or as a parameter, or of a keyword=value connection string.
+// hideURL hides the password of a URL, in its user information or as a parameter, or that of a keyword=value connection string.
+// It works on the text: a password that should have been escaped and was not makes the parts of a URL fall elsewhere, and must be
+// hidden all the same. Where it is not clear, more is hidden than need be.
 func hideURL(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		// It may still hold a secret: nothing of the user information is shown.
-		s = userinfo.ReplaceAllString(s, "//"+hidden+"@")
+	scheme := urlScheme.FindString(s)
+	if scheme == "" {
 		return keyword.ReplaceAllString(s, "$1="+hidden)
 	}
-	if u.Scheme == "" {
-		return keyword.ReplaceAllString(s, "$1="+hidden)
-	}
-	if _, ok := u.User.Password(); ok {
-		u.User = url.UserPassword(u.User.Username(), hidden)
-	}
-	q := u.Query()
-	for _, name := range []string{"password", "sslpassword"} {
-		if q.Has(name) {
-			q.Set(name, hidden)
-			u.RawQuery = q.Encode()
+	rest := s[len(scheme):]
+	user := ""
+	if i := strings.LastIndex(rest, "@"); i >= 0 {
+		user, rest = rest[:i+1], rest[i+1:]
+		if name, _, ok := strings.Cut(user, ":"); ok {
+			user = name + ":" + hidden + "@"
 		}
 	}
-	return u.String()
+	place, query, ok := strings.Cut(rest, "?")
+	if ok {
+		place += "?" + hideParameters(query)
+	}
+	return scheme + user + place
+}
+
+func hideParameters(query string) string {
+	params := strings.FieldsFunc(query, func(r rune) bool { return r == '&' || r == ';' })
+	for i, p := range params {
+		name, _, ok := strings.Cut(p, "=")
+		if !ok {
+			continue
+		}
+		if plain, err := url.QueryUnescape(name); err != nil || secretName.MatchString(plain) {
+			params[i] = name + "=" + hidden
+		}
+	}
+	return strings.Join(params, "&")
 }

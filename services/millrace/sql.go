@@ -38,14 +38,15 @@ func newSQL(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sql STATEMENT",
 		Short: "Ask a running warehouse sink a question in SQL (read-only)",
-		Long: `Ask a running warehouse sink a question in SQL. It is read-only and limited in time and rows.
+		Long: `Ask a running warehouse sink a question in SQL. It is read-only and limited in
+time and rows.
 
-silver.ENTITY holds one row a key, as it is now; bronze.events holds every event as it came. "-" reads the statement from
-standard input.`,
-		Example: `  millrace sql "select status, count(*) from silver.order group by status"
+silver.ENTITY holds one row a key, as it is now; bronze.events holds every event
+as it came. "-" reads the statement from standard input.`,
+		Example: `  millrace sql "select city, count(*) from silver.customer group by city"
   millrace sql "select type, count(*), max(event_time) from bronze.events group by type" -o json
   millrace sql - < question.sql`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: takes("STATEMENT"),
 	}
 	out := output(cmd)
 	r.flags(cmd)
@@ -61,7 +62,7 @@ standard input.`,
 		}
 		var answer sqlAnswer
 		question := sqlQuestion{SQL: statement, MaxRows: maxRows, Timeout: timeout.String()}
-		if err := r.call(cmd.Context(), http.MethodPost, "/sql", question, &answer); err != nil {
+		if err := r.call(cmd.Context(), timeout, http.MethodPost, "/sql", question, &answer); err != nil {
 			return err
 		}
 		return answer.print(cmd, out)
@@ -95,7 +96,11 @@ func (s sqlAnswer) print(cmd *cobra.Command, out *format) error {
 	if s.Truncated {
 		note = ", more were cut off: --max-rows"
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "(%d rows, %s%s)\n", len(s.Rows), s.Elapsed, note)
+	took := s.Elapsed
+	if d, err := time.ParseDuration(took); err == nil {
+		took = short(d)
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "(%s, %s%s)\n", count(int64(len(s.Rows)), "row", "rows"), took, note)
 	return err
 }
 

@@ -7,14 +7,12 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/twmb/franz-go/pkg/kadm"
 
-	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/services/relay"
-	"github.com/millrace/millrace/services/sink"
 )
 
 // statusAnswer is what `status` shows.
@@ -42,18 +40,22 @@ type sinkStatus struct {
 	Detail json.RawMessage `json:"detail,omitempty"`
 }
 
-// statusTimeout bounds the look at one outbox or sink.
+// statusTimeout bounds the look at all outboxes and sinks.
 const statusTimeout = 15 * time.Second
 
 func newStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show how far every outbox is published and every sink has come; exit status 1 if one cannot be told",
-		Long: `Show how far every outbox is published and every sink has come.
+		Short: "Show how far every outbox is published and every sink has come",
+		Long: `Show how far every outbox is published and every sink has come: for an outbox,
+events published, events waiting, the age of the oldest of them, events parked,
+and when the cursor moved; for a sink, records still to apply, dead letters,
+processes, and the state of its consumer group.
 
-It asks Postgres and Kafka, so it also answers when nothing of Millrace runs.`,
+It asks Postgres and Kafka, so it also answers when nothing of Millrace runs.
+Exit status 1 if one cannot be told.`,
 		Example: "  millrace status\n  millrace status -o json",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 	}
 	out := output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -73,94 +75,50 @@ It asks Postgres and Kafka, so it also answers when nothing of Millrace runs.`,
 	return cmd
 }
 
+// status looks at everything at once: what does not answer keeps nobody waiting for the rest.
 func (c *Config) status(ctx context.Context) (*statusAnswer, error) {
-	s := &statusAnswer{Outboxes: []outboxStatus{}, Sinks: []sinkStatus{}}
 	opts, err := c.Kafka.options()
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range sorted(c.Outboxes) {
-		cfg := c.Outboxes[name].Config
-		cfg.Kafka = opts
-		one, cancel := context.WithTimeout(ctx, statusTimeout)
-		p, err := relay.Inspect(one, cfg)
-		cancel()
-		s.Outboxes = append(s.Outboxes, outboxStatus{Name: name, Progress: p, Error: text(err)})
+	_, projections, err := c.declarations()
+	if err != nil {
+		return nil, err
 	}
 	adm, err := c.admin()
 	if err != nil {
 		return nil, err
 	}
 	defer adm.Close()
-	details := c.details(ctx)
-	_, projections, err := c.declarations()
-	if err != nil {
-		return nil, err
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	s := &statusAnswer{Outboxes: make([]outboxStatus, len(c.Outboxes)), Sinks: make([]sinkStatus, len(c.Sinks))}
+	var looking sync.WaitGroup
+	for i, name := range sorted(c.Outboxes) {
+		looking.Go(func() {
+			cfg := c.Outboxes[name].Config
+			cfg.Kafka = opts
+			p, err := relay.Inspect(ctx, cfg)
+			s.Outboxes[i] = outboxStatus{Name: name, Progress: p, Error: text(err)}
+		})
 	}
-	for _, name := range sorted(c.Sinks) {
-		one, cancel := context.WithTimeout(ctx, statusTimeout)
-		_, topics, _, err := c.Sinks[name].Resolve(projections)
-		var row sinkStatus
-		if err == nil {
-			row, err = groupStatus(one, adm, name, topics)
-		}
-		cancel()
-		row.Name, row.Kind, row.Error, row.Detail = name, c.Sinks[name].Kind, text(err), details["sink "+name]
-		s.Sinks = append(s.Sinks, row)
+	for i, name := range sorted(c.Sinks) {
+		looking.Go(func() {
+			_, topics, err := c.Sinks[name].Resolve(projections)
+			var row sinkStatus
+			if err == nil {
+				row, err = groupStatus(ctx, adm, name, topics)
+			}
+			row.Name, row.Kind, row.Error = name, c.Sinks[name].Kind, text(err)
+			s.Sinks[i] = row
+		})
+	}
+	details := c.details(ctx)
+	looking.Wait()
+	for i := range s.Sinks {
+		s.Sinks[i].Detail = details["sink "+s.Sinks[i].Name]
 	}
 	return s, nil
-}
-
-// groupStatus asks Kafka about a sink's group. Positions live in the sink; the group repeats them for exactly this.
-func groupStatus(ctx context.Context, adm *kadm.Client, name string, topics []string) (sinkStatus, error) {
-	var row sinkStatus
-	groups, err := adm.DescribeGroups(ctx, sink.Group(name))
-	if err != nil {
-		return row, fmt.Errorf("ask Kafka about group %s: %w", sink.Group(name), err)
-	}
-	row.State, row.Members = groups[sink.Group(name)].State, len(groups[sink.Group(name)].Members)
-	if row.Lag, err = lag(ctx, adm, name, topics); err != nil {
-		return row, fmt.Errorf("ask Kafka about the lag of %s: %w", name, err)
-	}
-	row.Letters, err = letters(ctx, adm, name)
-	return row, err
-}
-
-// lag is what lies between the group's offsets and the ends of its topics, over all partitions.
-func lag(ctx context.Context, adm *kadm.Client, name string, topics []string) (int64, error) {
-	committed, err := adm.FetchOffsetsForTopics(ctx, sink.Group(name), topics...)
-	if err != nil {
-		return 0, err
-	}
-	positions := map[consumers.TopicPartition]int64{}
-	committed.Each(func(o kadm.OffsetResponse) {
-		positions[consumers.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o.At
-	})
-	lags, err := consumers.Lags(ctx, adm, positions, topics...)
-	var n int64
-	for _, l := range lags {
-		n += l.Lag
-	}
-	return n, err
-}
-
-func letters(ctx context.Context, adm *kadm.Client, name string) (int64, error) {
-	topic := sink.DeadLetterTopic(name)
-	ends, err := adm.ListEndOffsets(ctx, topic)
-	if err != nil {
-		return 0, fmt.Errorf("ask Kafka about %s: %w", topic, err)
-	}
-	starts, err := adm.ListStartOffsets(ctx, topic)
-	if err != nil {
-		return 0, fmt.Errorf("ask Kafka about %s: %w", topic, err)
-	}
-	var n int64
-	ends.Each(func(o kadm.ListedOffset) {
-		if start, ok := starts.Lookup(o.Topic, o.Partition); ok && o.Err == nil && start.Err == nil {
-			n += o.Offset - start.Offset
-		}
-	})
-	return n, nil
 }
 
 // details asks the process at http.listen what its roles say of themselves; none if nothing answers there.
@@ -187,28 +145,71 @@ func (s *statusAnswer) print(w io.Writer, out *format) error {
 	if *out == "json" {
 		return out.print(w, s, nil, nil)
 	}
-	now := time.Now()
+	if len(s.Outboxes) > 0 {
+		if err := table(w, []string{"OUTBOX", "PUBLISHED", "BEHIND", "OLDEST", "PARKED", "CURSOR"}, s.outboxRows(time.Now())); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	if len(s.Sinks) > 0 {
+		if err := table(w, []string{"SINK", "KIND", "LAG", "DEAD LETTERS", "PROCESSES", "GROUP"}, s.sinkRows()); err != nil {
+			return err
+		}
+	}
+	for _, o := range s.Outboxes {
+		if o.Error != "" {
+			fmt.Fprintf(w, "\noutbox %s: %s\n", o.Name, o.Error)
+		}
+	}
+	for _, k := range s.Sinks {
+		if k.Error != "" {
+			fmt.Fprintf(w, "\nsink %s: %s\n", k.Name, k.Error)
+		}
+	}
+	return nil
+}
+
+func (s *statusAnswer) outboxRows(now time.Time) [][]string {
 	var rows [][]string
 	for _, o := range s.Outboxes {
 		if o.Error != "" {
-			rows = append(rows, []string{o.Name, "?", "?", "?", "?", o.Error})
+			rows = append(rows, []string{o.Name, "?", "?", "?", "?", "?"})
 			continue
 		}
-		rows = append(rows, []string{o.Name, number(o.Seq), number(o.Behind), ago(o.Oldest, now), number(o.Parked), ago(o.CursorTime, now) + " ago"})
+		cursor := "not begun"
+		if !o.CursorTime.IsZero() {
+			cursor = ago(o.CursorTime, now) + " ago"
+		}
+		rows = append(rows, []string{o.Name, number(o.Seq), number(o.Behind), ago(o.Oldest, now), number(o.Parked), cursor})
 	}
-	if err := table(w, []string{"OUTBOX", "PUBLISHED", "BEHIND", "OLDEST", "PARKED", "CURSOR"}, rows); err != nil {
-		return err
-	}
-	fmt.Fprintln(w)
-	rows = nil
+	return rows
+}
+
+func (s *statusAnswer) sinkRows() [][]string {
+	var rows [][]string
 	for _, k := range s.Sinks {
 		if k.Error != "" {
-			rows = append(rows, []string{k.Name, k.Kind, "?", "?", "?", k.Error})
+			rows = append(rows, []string{k.Name, k.Kind, "?", "?", "?", "?"})
 			continue
 		}
-		rows = append(rows, []string{k.Name, k.Kind, number(k.Lag), number(k.Letters), strconv.Itoa(k.Members), k.State})
+		rows = append(rows, []string{k.Name, k.Kind, number(k.Lag), number(k.Letters), strconv.Itoa(k.Members), groupText(k.State)})
 	}
-	return table(w, []string{"SINK", "KIND", "LAG", "DEAD LETTERS", "PROCESSES", "GROUP"}, rows)
+	return rows
+}
+
+// groupText is Kafka's state of a group in words.
+func groupText(state string) string {
+	switch state {
+	case "Stable":
+		return "running"
+	case "Empty":
+		return "stopped"
+	case "Dead", "":
+		return "not begun"
+	case "PreparingRebalance", "CompletingRebalance":
+		return "rebalancing"
+	}
+	return state
 }
 
 func (s *statusAnswer) failed() error {
@@ -229,7 +230,7 @@ func text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	return oneLine(err)
 }
 
 // number shows a count with its thousands apart.

@@ -25,7 +25,7 @@ func newVersion(*app) *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version and what this binary was built with",
 		Example: "  millrace version\n  millrace version -o json",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 	}
 	out := output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

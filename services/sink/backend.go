@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/millrace/millrace/consumers/cache"
 	"github.com/millrace/millrace/consumers/cache/redis"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/search"
@@ -35,7 +36,11 @@ type kind struct {
 	bronze bool
 	// serves is the last part of the path under which it answers, "" if it does not.
 	serves string
-	open   func(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error)
+	// check, where set, looks at what needs names.
+	check func(Config) error
+	// missing, where set, is why this program does not have it.
+	missing error
+	open    func(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error)
 }
 
 // backend is an open store.
@@ -49,9 +54,9 @@ func (b backend) Close() error { return b.sink.Close() }
 var _ io.Closer = backend{}
 
 var kinds = map[string]kind{
-	"duckdb": {role: Warehouse, needs: "path", bronze: true, serves: "sql", open: openDuckDB},
+	"duckdb": {role: Warehouse, needs: "path", bronze: true, serves: "sql", missing: noDuckDB, open: openDuckDB},
 	"bleve":  {role: Search, needs: "path", serves: "search", open: openBleve},
-	"redis":  {role: Cache, needs: "url", open: openRedis},
+	"redis":  {role: Cache, needs: "url", check: checkRedis, open: openRedis},
 }
 
 func openDuckDB(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
@@ -68,6 +73,15 @@ func openBleve(cfg Config, projections []fold.Projection, logger *slog.Logger) (
 		return backend{}, fmt.Errorf("open the search index: %w", err)
 	}
 	return backend{sink: s, handler: search.Handler(s, logger)}, nil
+}
+
+// checkRedis makes a client and connects to nothing.
+func checkRedis(cfg Config) error {
+	cl, err := cache.Dial(cfg.URL)
+	if err != nil {
+		return err
+	}
+	return cl.Close()
 }
 
 func openRedis(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {

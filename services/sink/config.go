@@ -3,6 +3,7 @@ package sink
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -46,28 +47,71 @@ func Group(name string) string { return "millrace." + name }
 // DeadLetterTopic is the topic of a sink's dead letters.
 func DeadLetterTopic(name string) string { return consumers.DeadLetterTopic(name) }
 
-// Check says what is wrong with a configuration, and the key it is about.
-func (c Config) Check() (key string, err error) {
-	k, known := kinds[c.Kind]
-	switch {
-	case !known:
-		return "kind", fmt.Errorf("%q is none of %s", c.Kind, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
-	case k.needs == "path" && c.Path == "":
-		return "path", fmt.Errorf("is missing: where %s keeps its data", c.Kind)
-	case k.needs == "url" && c.URL == "":
-		return "url", fmt.Errorf("is missing: how %s is reached", c.Kind)
-	case c.BatchEvents < 0 || c.BatchEvents > maxBatchEvents:
-		return "batch_events", fmt.Errorf("%d is outside 1..%d", c.BatchEvents, maxBatchEvents)
-	case c.SessionTimeout < 0:
-		return "session_timeout", fmt.Errorf("%v is below 0", c.SessionTimeout)
-	case len(c.Topics) > 0 && !k.bronze:
-		return "topics", fmt.Errorf("are for sinks that keep events; a %s sink follows the topics of its entities", k.role)
-	}
-	return "", nil
+// ConfigError says what is wrong with a configuration, and under which key.
+type ConfigError struct {
+	// Key is the setting, as it is written in the file.
+	Key string
+	Err error
 }
 
-// Resolve returns the projections that the sink keeps and the topics that it follows, or what is wrong and the key it is about.
-func (c Config) Resolve(all []*projection.Projection) (keep []fold.Projection, topics []string, key string, err error) {
+// Error returns "key: reason".
+func (e *ConfigError) Error() string { return e.Key + ": " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+func wrong(key, format string, args ...any) error {
+	return &ConfigError{key, fmt.Errorf(format, args...)}
+}
+
+// names are what Kafka and the paths under which a sink answers allow.
+var names = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$`)
+
+// Check returns a *ConfigError about what is wrong by itself, or nil.
+func (c Config) Check() error {
+	k, known := kinds[c.Kind]
+	switch {
+	case !names.MatchString(c.Name):
+		return wrong("name", "%q is not 1 to 100 characters of a-z, A-Z, 0-9, '.', '_' and '-', the first a letter or digit", c.Name)
+	case c.Kind == "":
+		return wrong("kind", "is missing: one of %s", strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
+	case !known:
+		return wrong("kind", "%q is none of %s", c.Kind, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
+	case k.needs == "path" && c.Path == "":
+		return wrong("path", "is missing: where %s keeps its data", c.Kind)
+	case k.needs == "url" && c.URL == "":
+		return wrong("url", "is missing: how %s is reached", c.Kind)
+	case k.needs != "path" && c.Path != "":
+		return wrong("path", "is not for %s, which is reached by its url", c.Kind)
+	case k.needs != "url" && c.URL != "":
+		return wrong("url", "is not for %s, which keeps its data at its path", c.Kind)
+	case c.Prefix != "" && k.role != Cache:
+		return wrong("prefix", "is for caches")
+	case c.BatchEvents < 0 || c.BatchEvents > maxBatchEvents:
+		return wrong("batch_events", "%d is outside 1..%d", c.BatchEvents, maxBatchEvents)
+	case c.SessionTimeout < 0:
+		return wrong("session_timeout", "%v is below 0", c.SessionTimeout)
+	case len(c.Topics) > 0 && !k.bronze:
+		return wrong("topics", "are for sinks that keep events; a %s sink follows the topics of its entities", k.role)
+	}
+	if k.check != nil {
+		if err := k.check(c); err != nil {
+			return &ConfigError{k.needs, err}
+		}
+	}
+	return nil
+}
+
+// Available returns nil, or a *ConfigError if this program was built without the backend.
+func (c Config) Available() error {
+	if err := kinds[c.Kind].missing; err != nil {
+		return wrong("kind", "%s: %w", c.Kind, err)
+	}
+	return nil
+}
+
+// Resolve returns the projections that the sink keeps and the topics that it follows, or a *ConfigError.
+func (c Config) Resolve(all []*projection.Projection) (keep []fold.Projection, topics []string, err error) {
 	topics = slices.Clone(c.Topics)
 	for _, p := range all {
 		switch {
@@ -83,13 +127,13 @@ func (c Config) Resolve(all []*projection.Projection) (keep []fold.Projection, t
 	}
 	for _, e := range c.Entities {
 		if !slices.ContainsFunc(keep, func(p fold.Projection) bool { return p.Entity() == e }) {
-			return nil, nil, "entities", fmt.Errorf("no projection declares entity %q", e)
+			return nil, nil, wrong("entities", "no projection declares entity %q", e)
 		}
 	}
 	slices.Sort(topics)
 	topics = slices.Compact(topics)
 	if len(topics) == 0 || len(keep) == 0 && !kinds[c.Kind].bronze {
-		return nil, nil, "entities", fmt.Errorf("there is nothing to follow: no projection is declared (see projections)")
+		return nil, nil, wrong("entities", "there is nothing to follow: no projection is declared (see projections)")
 	}
-	return keep, topics, "", nil
+	return keep, topics, nil
 }

@@ -29,7 +29,8 @@ type Parts struct {
 	Catalogue *schemas.Catalogue
 	// Projections are all that are declared; the sink takes its own.
 	Projections []*projection.Projection
-	Logger      *slog.Logger
+	// Logger takes changes of state; lines carry the name of the sink.
+	Logger *slog.Logger
 	// Metrics takes the metrics of the consumer and of the fold.
 	Metrics prometheus.Registerer
 }
@@ -38,6 +39,7 @@ type Parts struct {
 type Sink struct {
 	cfg    Config
 	parts  Parts
+	logger *slog.Logger // Parts.Logger with the name of the sink
 	keep   []fold.Projection
 	topics []string
 
@@ -57,16 +59,16 @@ const (
 
 var errStarting = errors.New("starting")
 
-// New checks the configuration against the declarations. Nothing is opened before Run.
+// New checks the configuration against the declarations; what is wrong with it is a *ConfigError. Nothing is opened before Run.
 func New(cfg Config, parts Parts) (*Sink, error) {
-	if key, err := cfg.Check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
+	if err := errors.Join(cfg.Check(), cfg.Available()); err != nil {
+		return nil, err
 	}
-	keep, topics, key, err := cfg.Resolve(parts.Projections)
+	keep, topics, err := cfg.Resolve(parts.Projections)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
+		return nil, err
 	}
-	return &Sink{cfg: cfg, parts: parts, keep: keep, topics: topics, trouble: errStarting}, nil
+	return &Sink{cfg: cfg, parts: parts, logger: parts.Logger.With("sink", cfg.Name), keep: keep, topics: topics, trouble: errStarting}, nil
 }
 
 // Run opens the backend, waiting for one that is away, and consumes until ctx ends. It returns early with an error that does
@@ -85,10 +87,10 @@ func (s *Sink) Run(ctx context.Context) error {
 func (s *Sink) open(ctx context.Context) (backend, error) {
 	pause := openRetryMin
 	for told := false; ; {
-		b, err := kinds[s.cfg.Kind].open(s.cfg, s.keep, s.parts.Logger)
+		b, err := kinds[s.cfg.Kind].open(s.cfg, s.keep, s.logger)
 		if err == nil {
 			if told {
-				s.parts.Logger.Info("the sink's store is back")
+				s.logger.Info("the sink's store is back")
 			}
 			return b, nil
 		}
@@ -97,7 +99,7 @@ func (s *Sink) open(ctx context.Context) (backend, error) {
 			return backend{}, err
 		}
 		if !told {
-			s.parts.Logger.Warn("the sink's store is away; it is tried again", "err", err)
+			s.logger.Warn("the sink's store is away; it is tried again", "err", err)
 			told = true
 		}
 		select {

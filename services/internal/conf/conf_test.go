@@ -96,6 +96,19 @@ func TestErrorfFindsTheLine(t *testing.T) {
 	if got := f.Errorf("sinks.x.path", "is missing").Error(); got != `millrace.yaml:4: sinks.x.path: is missing` {
 		t.Error(got)
 	}
+	_, f, err = parse(t, "sinks:\n  x: {kind: a}\n  x.y:\n    kind: b\nkafka:\n  brokers:\n  - a\n  - b\n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, line := range map[string]string{"sinks.x.kind": "2", "sinks.x.y.kind": "4", "kafka.brokers.1": "8", "kafka.brokers.7": "6", "nothing": ""} {
+		want := "millrace.yaml:" + line + ": " + key + ": wrong"
+		if line == "" {
+			want = "millrace.yaml: " + key + ": wrong"
+		}
+		if got := f.Errorf(key, "wrong").Error(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
 }
 
 func TestLoadReadsAFile(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -49,25 +50,34 @@ func (f *File) Errorf(key, format string, args ...any) error {
 		return e
 	}
 	node := f.root.Docs[0].Body
-	for _, part := range strings.Split(key, ".") {
-		pair := find(node, part)
-		if pair == nil {
-			break
+	for rest := key; node != nil && rest != ""; {
+		var line int
+		node, line, rest = step(node, rest)
+		if line > 0 {
+			e.Line = line
 		}
-		e.Line = pair.Key.GetToken().Position.Line
-		node = pair.Value
 	}
 	return e
 }
 
-// find returns the pair of a mapping with the given key; nil if there is none.
-func find(n ast.Node, key string) *ast.MappingValueNode {
+// step goes down one level: to the value whose key is, or whose index is, the beginning of a dotted path. Keys may have dots
+// themselves (topics do): the longest that fits is meant. It returns nil if there is none.
+func step(n ast.Node, path string) (value ast.Node, line int, rest string) {
+	longest := -1
 	for _, pair := range pairs(n) {
-		if pair.Key.String() == key || pair.Key.GetToken().Value == key {
-			return pair
+		key := pair.Key.GetToken().Value
+		if (path == key || strings.HasPrefix(path, key+".")) && len(key) > longest {
+			longest = len(key)
+			value, line, rest = pair.Value, pair.Key.GetToken().Position.Line, strings.TrimPrefix(path[longest:], ".")
 		}
 	}
-	return nil
+	if s, ok := n.(*ast.SequenceNode); ok {
+		index, below, _ := strings.Cut(path, ".")
+		if i, err := strconv.Atoi(index); err == nil && i >= 0 && i < len(s.Values) {
+			return s.Values[i], s.Values[i].GetToken().Position.Line, below
+		}
+	}
+	return value, line, rest
 }
 
 func pairs(n ast.Node) []*ast.MappingValueNode {

@@ -49,7 +49,11 @@ type Server struct {
 func Listen(address string, logger *slog.Logger) (*Server, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen for HTTP on %s: %w (another process has the port? set http.listen)", address, err)
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err // the rest repeats the address
+		}
+		return nil, fmt.Errorf("listen for HTTP on %s: %w (choose another address with --listen or http.listen)", address, err)
 	}
 	s := &Server{Metrics: prometheus.NewRegistry(), logger: logger, ln: ln, mux: http.NewServeMux(), roles: map[string]Role{}}
 	s.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -72,6 +76,9 @@ func (s *Server) Add(r Role) {
 	defer s.mu.Unlock()
 	s.roles[r.Name] = r
 }
+
+// Close gives the address back, for a server that does not come to Run.
+func (s *Server) Close() error { return s.ln.Close() }
 
 // Run serves until ctx ends, then lets requests under way finish.
 func (s *Server) Run(ctx context.Context) error {

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestHideURLHidesThePasswordAndNothingElse(t *testing.T) {
+	for in, want := range map[string]string{
+		"postgres://me:s3cret@db:5432/shop?sslmode=require":         "postgres://me:xxxxx@db:5432/shop?sslmode=require",
+		"postgres://me@db/shop":                                     "postgres://me@db/shop",
+		"postgres://db/shop?user=me&password=s3cret&sslmode=prefer": "postgres://db/shop?user=me&password=xxxxx&sslmode=prefer",
+		"postgres://db/shop?sslpassword=s3cret":                     "postgres://db/shop?sslpassword=xxxxx",
+		"postgres://db/shop?pass%77ord=s3cret":                      "postgres://db/shop?pass%77ord=xxxxx",
+		"postgres://me:s3/cr#et@db/shop":                            "postgres://me:xxxxx@db/shop",
+		"postgres://me:12#s3@cret@db/shop":                          "postgres://me:xxxxx@db/shop",
+		"host=db user=me password=s3cret dbname=shop":               "host=db user=me password=xxxxx dbname=shop",
+		"host=db password = 's3 cr\\'et' dbname=shop":               "host=db password=xxxxx dbname=shop",
+		"host=db password=s3\\ cret dbname=shop":                    "host=db password=xxxxx dbname=shop",
+		"host=db password='s3 cret":                                 "host=db password=xxxxx",
+		"host=db PASSWORD=s3cret":                                   "host=db PASSWORD=xxxxx",
+		"redis://:s3cret@cache:6379/1":                              "redis://:xxxxx@cache:6379/1",
+		"rediss://me:s3cret@cache/0?dial_timeout=5s":                "rediss://me:xxxxx@cache/0?dial_timeout=5s",
+		"http://me:s3cret@registry:8081/apis/ccompat/v7":            "http://me:xxxxx@registry:8081/apis/ccompat/v7",
+		"http://registry:8081?apikey=s3cret":                        "http://registry:8081?apikey=xxxxx",
+		"":                                                          "",
+	} {
+		if got := hideURL(in); got != want {
+			t.Errorf("%s\n got  %s\n want %s", in, got, want)
+		}
+	}
+}
+
+// However a password is put into a connection string, rightly or wrongly, it is not shown.
+func FuzzThePasswordNeverSurvives(f *testing.F) {
+	for _, s := range []string{"s3cret!", "a b'c\\d", "p@ss:w/rd?x#y", "%zz%41%", "'", "\\", "12345", "password=x", "://@://", "é\u202e\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, secret string) {
+		secret = "<<" + secret + ">>" // nothing else looks like it
+		quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(secret)
+		for _, dsn := range []string{
+			(&url.URL{Scheme: "postgres", User: url.UserPassword("me", secret), Host: "db:5432", Path: "/shop"}).String(),
+			"postgres://me:" + secret + "@db:5432/shop",
+			"postgres://db/shop?password=" + url.QueryEscape(secret) + "&sslmode=disable",
+			"host=db password='" + quoted + "' dbname=shop",
+		} {
+			shown := hideURL(dsn)
+			for _, form := range []string{secret, quoted, url.QueryEscape(secret), "<<", "%3C%3C", ">>", "%3E%3E"} {
+				if strings.Contains(shown, form) {
+					t.Fatalf("%q is shown as %q", dsn, shown)
+				}
+			}
+		}
+	})
+}
+
+func TestEverySecretOfTheConfigurationIsHidden(t *testing.T) {
+	c := config(t, `
+kafka: {brokers: [a], sasl: {mechanism: plain, username: me, password: s3cret-1}}
+registry: {url: "http://me:s3cret-2@r:8081", username: me, password: s3cret-3}
+outboxes:
+  a: {postgres: "postgres://me:s3cret-4@db/shop"}
+  b: {postgres: "host=db password=s3cret-5"}
+sinks:
+  cache: {kind: redis, url: "redis://:s3cret-6@cache:6379"}
+`)
+	c.hideSecrets()
+	for _, s := range []string{c.Kafka.SASL.Password, c.Registry.URL, c.Registry.Password, c.Outboxes["a"].Postgres, c.Outboxes["b"].Postgres, c.Sinks["cache"].URL} {
+		if strings.Contains(s, "s3cret") || !strings.Contains(s, hidden) {
+			t.Errorf("shown: %s", s)
+		}
+	}
+}

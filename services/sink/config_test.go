@@ -1,0 +1,143 @@
+package sink
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/schemas"
+)
+
+func TestCheck(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want string // the error; "" for none
+	}{
+		{Config{Name: "a", Kind: "duckdb", Path: "w.duckdb", Topics: []string{"t"}}, ""},
+		{Config{Name: "a", Kind: "bleve", Path: "s", Entities: []string{"order"}, BatchEvents: 1, SessionTimeout: time.Second}, ""},
+		{Config{Name: "a", Kind: "redis", URL: "redis://h:1/2", Prefix: "p:"}, ""},
+		{Config{Kind: "bleve", Path: "s"}, `name: "" is not 1 to 100 characters`},
+		{Config{Name: "-a", Kind: "bleve", Path: "s"}, `name: "-a" is not`},
+		{Config{Name: "a/../b", Kind: "bleve", Path: "s"}, `name: "a/../b" is not`},
+		{Config{Name: strings.Repeat("a", 101), Kind: "bleve", Path: "s"}, "name: "},
+		{Config{Name: "a"}, "kind: is missing: one of bleve, duckdb, redis"},
+		{Config{Name: "a", Kind: "Bleve"}, `kind: "Bleve" is none of bleve, duckdb, redis`},
+		{Config{Name: "a", Kind: "duckdb"}, "path: is missing: where duckdb keeps its data"},
+		{Config{Name: "a", Kind: "redis"}, "url: is missing: how redis is reached"},
+		{Config{Name: "a", Kind: "redis", URL: "h:6379"}, "url: the URL is not understood"},
+		{Config{Name: "a", Kind: "redis", URL: "redis://:s3cret@h:port"}, "url: the URL is not understood"},
+		{Config{Name: "a", Kind: "redis", URL: "redis://h", Path: "x"}, "path: is not for redis"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", URL: "http://h"}, "url: is not for bleve"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", Prefix: "p:"}, "prefix: is for caches"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", Topics: []string{"t"}}, "topics: are for sinks that keep events; a search sink follows the topics of its entities"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", BatchEvents: -1}, "batch_events: -1 is outside 1..1000000"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", BatchEvents: 1_000_001}, "batch_events: 1000001 is outside"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", SessionTimeout: -1}, "session_timeout: "},
+	} {
+		err := c.cfg.Check()
+		if c.want == "" {
+			if err != nil {
+				t.Errorf("%+v: %v", c.cfg, err)
+			}
+			continue
+		}
+		var wrong *ConfigError
+		if !errors.As(err, &wrong) || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%+v\n got  %v\n want %s", c.cfg, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("a password is shown: %v", err)
+		}
+	}
+}
+
+// declared are an order and its lines of topic orders, and a customer of topic customers.
+func declared(t *testing.T) []*projection.Projection {
+	t.Helper()
+	schema := func(name, topic string) string {
+		return `{"type":"record","name":"` + name + `","millrace.topic":"` + topic + `","fields":[{"name":"a","type":"string"}]}`
+	}
+	files := fstest.MapFS{
+		"Placed.avsc": {Data: []byte(schema("Placed", "orders"))}, "Moved.avsc": {Data: []byte(schema("Moved", "customers"))},
+		"order.yaml":    {Data: []byte("entity: order\ntopic: orders\non: {Placed: {set: {a: event.a}}}\n")},
+		"line.yaml":     {Data: []byte("entity: line\ntopic: orders\non: {Placed: {set: {a: event.a}}}\n")},
+		"customer.yaml": {Data: []byte("entity: customer\ntopic: customers\non: {Moved: {set: {a: event.a}}}\n")},
+	}
+	catalogue, err := schemas.LoadFS(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := projection.LoadFS(files, catalogue, "*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestResolve(t *testing.T) {
+	all := declared(t)
+	for _, c := range []struct {
+		name   string
+		cfg    Config
+		all    []*projection.Projection
+		keep   string
+		topics string
+		want   string
+	}{
+		{"every entity by default", Config{Kind: "bleve"}, all, "customer line order", "customers orders", ""},
+		{"the entities named", Config{Kind: "bleve", Entities: []string{"order"}}, all, "order", "orders", ""},
+		{"the entities of the topics named", Config{Kind: "duckdb", Topics: []string{"orders"}}, all, "line order", "orders", ""},
+		{"a topic that nobody projects is kept as it comes", Config{Kind: "duckdb", Topics: []string{"clicks"}}, all, "", "clicks", ""},
+		{"entities and topics together", Config{Kind: "duckdb", Topics: []string{"clicks"}, Entities: []string{"customer"}}, all, "customer", "clicks customers", ""},
+		{"a topic named twice is one", Config{Kind: "duckdb", Topics: []string{"orders", "orders"}}, all, "line order", "orders", ""},
+		{"an unknown entity", Config{Kind: "bleve", Entities: []string{"order", "ordr"}}, all, "", "", `entities: no projection declares entity "ordr"`},
+		{"nothing at all", Config{Kind: "bleve"}, nil, "", "", "entities: there is nothing to follow"},
+		{"nothing but topics, without projections", Config{Kind: "duckdb", Topics: []string{"orders"}}, nil, "", "orders", ""},
+		{"no topics and no projections", Config{Kind: "duckdb"}, nil, "", "", "entities: there is nothing to follow"},
+	} {
+		keep, topics, err := c.cfg.Resolve(c.all)
+		if c.want != "" {
+			var wrong *ConfigError
+			if !errors.As(err, &wrong) || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			continue
+		}
+		var entities []string
+		for _, p := range keep {
+			entities = append(entities, p.Entity())
+		}
+		slices.Sort(entities)
+		if got := strings.Join(entities, " "); err != nil || got != c.keep || strings.Join(topics, " ") != c.topics {
+			t.Errorf("%s: keeps %q of %q, %v", c.name, got, topics, err)
+		}
+	}
+}
+
+// Resolve leaves the configuration as it was: it is asked by several commands.
+func TestResolveDoesNotChangeTheConfiguration(t *testing.T) {
+	topics := make([]string, 2, 8)
+	copy(topics, []string{"z", "a"})
+	cfg := Config{Kind: "duckdb", Topics: topics}
+	if _, _, err := cfg.Resolve(declared(t)); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(cfg.Topics, []string{"z", "a"}) {
+		t.Errorf("%q", cfg.Topics)
+	}
+}
+
+func TestNewRefusesWhatCannotRun(t *testing.T) {
+	parts := Parts{Logger: slog.New(slog.DiscardHandler), Projections: declared(t)}
+	for _, cfg := range []Config{{Name: "a", Kind: "lucene"}, {Name: "a", Kind: "bleve", Path: "x", Entities: []string{"nope"}}} {
+		var wrong *ConfigError
+		if _, err := New(cfg, parts); !errors.As(err, &wrong) {
+			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+}
