@@ -19,10 +19,10 @@ import (
 func TestMain(m *testing.M) { harness.Main(m) }
 
 // The warehouse's and the index's answers equal those computed from the published rows, and an independent client finds every
-// event in the topic once and in order. January by default; FLIGHTS=all takes the whole year.
+// event in the topic once and in order. January by default; MILLRACE_FLIGHTS=all takes the whole year.
 func TestFlightsEqualTheCSV(t *testing.T) {
 	month := time.January
-	if os.Getenv("FLIGHTS") == "all" {
+	if os.Getenv("MILLRACE_FLIGHTS") == "all" {
 		month = 0
 	}
 	broker, registry, db := harness.Kafka(t), harness.Registry(t), harness.Postgres(t)
