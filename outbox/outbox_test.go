@@ -199,6 +199,33 @@ func TestPromise1NewIsNotUndoneByTheUsersRollback(t *testing.T) {
 	}
 }
 
+// A crash of Postgres forgets commits that did not wait for the disk. The process would go on with schemas that are no
+// longer stored, and its events would be parked.
+func TestPromise1NewStoresSchemasDurably(t *testing.T) {
+	t.Parallel()
+	db, pool := migrated(t)
+	_, err := pool.Exec(t.Context(), `
+		create table saw (setting text);
+		create function look() returns trigger language plpgsql as $$
+			begin insert into saw values (current_setting('synchronous_commit')); return new; end $$;
+		create trigger look before insert on outbox.schema for each row execute function look();
+		alter database `+pgx.Identifier{db.Name}.Sanitize()+` set synchronous_commit = off`)
+	must(t, err)
+	conn := db.Conn(t) // made after the setting
+	_, err = outbox.New(t.Context(), conn, library(t))
+	must(t, err)
+	var lax, all int
+	must(t, conn.QueryRow(t.Context(), `select count(*) filter (where setting = 'off'), count(*) from saw`).Scan(&lax, &all))
+	if all == 0 || lax > 0 {
+		t.Errorf("%d of %d schemas were stored with synchronous_commit = off", lax, all)
+	}
+	var after string
+	must(t, conn.QueryRow(t.Context(), `show synchronous_commit`).Scan(&after))
+	if after != "off" {
+		t.Errorf("the session's own setting became %s", after)
+	}
+}
+
 func TestNewWithoutTables(t *testing.T) {
 	t.Parallel()
 	db := harness.Postgres(t)

@@ -22,7 +22,8 @@ type StoredSchema struct {
 // stored already stays as it is: an old program that starts again during a deployment must not make its older schema
 // the current one of emit().
 //
-// Call it in a transaction of its own: inside a user's, a rollback would lose what the process believes is stored.
+// Call it in a transaction of its own: inside a user's, a rollback would lose what the process believes is stored. So
+// would a crash of Postgres after a commit that does not wait for the disk; this one waits, whatever the session says.
 func PutSchemas(ctx context.Context, tx dbtx.Tx, schema string, list []*schemas.Schema) ([]*schemas.Schema, error) {
 	quoted, err := dbtx.Quote(schema)
 	if err != nil {
@@ -37,6 +38,12 @@ func PutSchemas(ctx context.Context, tx dbtx.Tx, schema string, list []*schemas.
 	for _, s := range list {
 		if stored[s.Fingerprint] {
 			continue
+		}
+		if added == nil {
+			// Promise 1: events that the process writes later, durably, must not name a schema that a crash took away.
+			if _, err := tx.Exec(ctx, "set local synchronous_commit = local"); err != nil {
+				return nil, fmt.Errorf("make the commit durable: %w", err)
+			}
 		}
 		ok, err := putSchema(ctx, tx, quoted, s)
 		if err != nil {
