@@ -81,7 +81,7 @@ func (d *Decoder) Decode(ctx context.Context, r *kgo.Record) (Event, error) {
 	ev := Event{
 		TopicPartition: TopicPartition{Topic: r.Topic, Partition: r.Partition},
 		Offset:         r.Offset, Key: string(r.Key), Seq: r.Offset + 1,
-		Time: r.Timestamp.UTC().Truncate(time.Microsecond), Headers: make(map[string]string, len(r.Headers)), Value: r.Value,
+		Time: sane(r.Timestamp), Headers: make(map[string]string, len(r.Headers)), Value: r.Value,
 	}
 	for _, h := range r.Headers {
 		ev.Headers[h.Key] = string(h.Value)
@@ -141,9 +141,22 @@ func readHeaders(ev *Event) error {
 		if err != nil {
 			return fmt.Errorf("header %s is %q, not a time of RFC 3339", headerTime, cut(s, 40))
 		}
-		ev.Time = t.UTC().Truncate(time.Microsecond)
+		ev.Time = sane(t)
 	}
 	return nil
+}
+
+// sane brings a time into the years 1 to 9999, to the microsecond. A record's timestamp is any number that its producer wrote, and
+// no store takes all of them: one such record would hold up its partition for ever.
+func sane(t time.Time) time.Time {
+	t = t.UTC()
+	switch y := t.Year(); {
+	case y < 1:
+		return time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	case y > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	}
+	return t.Truncate(time.Microsecond)
 }
 
 // entry returns how a schema id is decoded, asking the registry at most once for one that it has.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,32 @@ func framed(t testing.TB, id int, fields map[string]any) []byte {
 		t.Fatal(err)
 	}
 	return value
+}
+
+// Promise 7: a record with a time that no store can keep does not hold up its partition.
+func TestPromise7TimesStayInTheYearsOfEveryStore(t *testing.T) {
+	d := decoder(t, consumers.DecoderConfig{Registry: &testRegistry{}})
+	first, last := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	for _, c := range []struct {
+		stamp  time.Time
+		ceTime string
+		want   time.Time
+	}{
+		{stamp: time.UnixMilli(math.MaxInt64), want: last},
+		{stamp: time.UnixMilli(math.MinInt64), want: first},
+		{stamp: time.UnixMilli(-1), want: time.Date(1969, 12, 31, 23, 59, 59, 999_000_000, time.UTC)},
+		{stamp: time.UnixMilli(1), ceTime: "0000-02-03T04:05:06Z", want: first},
+		{stamp: time.UnixMilli(1), ceTime: "9999-12-31T23:59:59-05:00", want: last},
+	} {
+		rec := &kgo.Record{Topic: "t", Key: []byte("k"), Value: framed(t, idAdded, map[string]any{"amount": int64(5)}), Timestamp: c.stamp}
+		if c.ceTime != "" {
+			rec.Headers = []kgo.RecordHeader{{Key: "ce_time", Value: []byte(c.ceTime)}}
+		}
+		ev, err := d.Decode(t.Context(), rec)
+		if err != nil || ev.Err != nil || !ev.Time.Equal(c.want) {
+			t.Errorf("%v %q: time %v, %v, %v; want %v", c.stamp, c.ceTime, ev.Time, err, ev.Err, c.want)
+		}
+	}
 }
 
 func TestDecode(t *testing.T) {
