@@ -8,6 +8,7 @@
 //	millrace.positions     topic, partition, next (offset), epoch
 //	millrace.quarantine    topic, partition, key, "offset"
 //	millrace.entities      which generation each view shows, and the digest it was made for
+//	millrace.left_out      entities that are no longer declared, and how far their topics were applied then
 //
 // The promises, and where they are kept:
 //

@@ -67,6 +67,33 @@ func TestAChangedDeclarationNeedsARebuild(t *testing.T) {
 	shut(open(orders, other)) // one entity fewer, and one of a topic not begun
 }
 
+// Promise 4: an entity that was not declared while its topic went on has missed events; its states are not gone on from.
+func TestPromise4AnEntityThatWasLeftOutNeedsARebuild(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wh.duckdb")
+	returns := declared{entity: "return", topic: orders.topic, digest: "1", columns: orders.columns}
+	visit := func(from, next int64, p ...fold.Projection) {
+		t.Helper()
+		w, err := Open(Config{Path: path, Projections: p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := w.Claim(context.Background(), tp0)
+		if err == nil && next > from {
+			err = w.Commit(context.Background(), fold.Commit{TopicPartition: tp0, Epoch: c.Epoch, From: from, Next: next})
+		}
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	visit(0, 5, orders, returns)
+	visit(5, 5, orders) // left out, and nothing goes by
+	visit(5, 7, orders, returns)
+	visit(7, 9, orders) // left out, and two events go by
+	wantRefused(t, Config{Path: path, Projections: []fold.Projection{orders, returns}}, ErrRebuild, "entity return")
+	visit(9, 9, orders) // which is still as it was
+	wantRefused(t, Config{Path: path, Projections: []fold.Projection{orders, returns}}, ErrRebuild, "not declared for a while")
+}
+
 func TestAFileIsOpenOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wh.duckdb")
 	w := openAt(t, path)

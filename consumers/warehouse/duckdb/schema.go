@@ -7,6 +7,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
@@ -26,6 +28,7 @@ var layoutStatements = []string{
 	`CREATE TABLE IF NOT EXISTS millrace.positions (topic VARCHAR NOT NULL, partition INTEGER NOT NULL, next BIGINT NOT NULL, epoch BIGINT NOT NULL)`,
 	`CREATE TABLE IF NOT EXISTS millrace.quarantine (topic VARCHAR NOT NULL, partition INTEGER NOT NULL, key VARCHAR NOT NULL, "offset" BIGINT NOT NULL)`,
 	`CREATE TABLE IF NOT EXISTS millrace.entities (entity VARCHAR NOT NULL, topic VARCHAR NOT NULL, digest VARCHAR NOT NULL, base_table VARCHAR NOT NULL, created_at TIMESTAMPTZ NOT NULL DEFAULT now())`,
+	`CREATE TABLE IF NOT EXISTS millrace.left_out (entity VARCHAR NOT NULL, applied HUGEINT NOT NULL)`,
 	`CREATE TABLE IF NOT EXISTS bronze.events (topic VARCHAR NOT NULL, partition INTEGER NOT NULL, "offset" BIGINT NOT NULL, key VARCHAR, type VARCHAR,
 		event_id VARCHAR, seq BIGINT NOT NULL, event_time TIMESTAMP NOT NULL, schema_id INTEGER, headers JSON, data JSON, payload BLOB)`,
 }
@@ -57,7 +60,37 @@ func prepareStore(conn *duckdb.Conn, projections []fold.Projection) (tables map[
 			return nil, err
 		}
 	}
-	return tables, nil
+	return tables, leaveOut(ctx, conn, tables)
+}
+
+// applied is how far the topic of an entity has been applied, over all its partitions.
+const applied = `(SELECT coalesce(sum(greatest(p.next, 0)), 0) FROM millrace.positions p WHERE p.topic = e.topic)`
+
+// leaveOut notes how far the topics of entities that are not declared were applied when they were left out: their tables stay as
+// they are from here on, while their topics may go on.
+func leaveOut(ctx context.Context, conn *duckdb.Conn, declared map[string]*table) error {
+	return execute(ctx, conn, `INSERT INTO millrace.left_out SELECT e.entity, `+applied+` FROM millrace.entities e
+		WHERE NOT list_contains(?::VARCHAR[], e.entity) AND e.entity NOT IN (SELECT l.entity FROM millrace.left_out l)`,
+		slices.Collect(maps.Keys(declared)))
+}
+
+// takeBack takes an entity in again that was left out.
+//
+// Promise 4: a state that missed events is wrong, so it is not gone on from.
+func takeBack(ctx context.Context, conn *duckdb.Conn, p fold.Projection) error {
+	missed := false
+	err := rowsOf(ctx, conn, `SELECT 1 FROM millrace.left_out l JOIN millrace.entities e USING (entity) WHERE l.entity = ? AND l.applied <> `+applied,
+		bind(p.Entity()), func([]driver.Value) error {
+			missed = true
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	if missed {
+		return fmt.Errorf("entity %s: %w: it was not declared for a while, and events of topic %s have gone by", p.Entity(), ErrRebuild, p.Topic())
+	}
+	return execute(ctx, conn, `DELETE FROM millrace.left_out WHERE entity = ?`, p.Entity())
 }
 
 func checkLayout(ctx context.Context, conn *duckdb.Conn) error {
@@ -85,6 +118,9 @@ func prepareEntity(ctx context.Context, conn *duckdb.Conn, p fold.Projection) (*
 	}
 	switch stored[0] {
 	case p.Digest():
+		if err := takeBack(ctx, conn, p); err != nil {
+			return nil, err
+		}
 		return newTable(p, stored[1])
 	case "":
 		return makeEntity(ctx, conn, p)
