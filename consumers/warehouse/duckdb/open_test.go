@@ -49,7 +49,7 @@ func TestAChangedDeclarationNeedsARebuild(t *testing.T) {
 	shut(open(orders)) // the same again
 	changed := orders
 	changed.digest = "fedcba9876543210"
-	wantRefused(t, Config{Path: path, Projections: []fold.Projection{changed}}, ErrRebuild, "entity order")
+	wantRefused(t, Config{Path: path, Projections: []fold.Projection{changed}}, ErrRebuild, "give the sink another path")
 
 	refunds := declared{entity: "refund", topic: orders.topic, digest: "1", columns: orders.columns}
 	w := open(orders, refunds) // nothing of the topic has gone by

@@ -43,8 +43,8 @@ var opened = struct {
 	paths map[string]bool
 }{paths: map[string]bool{}}
 
-// Open opens the warehouse, and makes it if there is none. What no retry helps against is marked systemic: ErrOpen, ErrRebuild,
-// a folder that cannot be written, a damaged file.
+// Open opens the warehouse, and makes it if there is none. What no retry helps against is marked systemic: ErrRebuild, a folder that
+// cannot be written, a damaged file, ErrOpen in this process. ErrOpen in another process is not: that one may be about to end.
 func Open(cfg Config) (*Warehouse, error) {
 	cfg = cfg.WithDefaults()
 	if err := cfg.validate(); err != nil {
@@ -63,10 +63,22 @@ func Open(cfg Config) (*Warehouse, error) {
 	w, err := openFile(cfg, path)
 	if err != nil {
 		release(path)
-		return nil, consumers.AsSystemic(fmt.Errorf("open warehouse %s: %w", cfg.Path, err))
+		return nil, openError(cfg.Path, err)
 	}
 	cfg.Logger.Info("warehouse opened", "path", cfg.Path, "entities", len(w.tables))
 	return w, nil
+}
+
+// openError says what may help. A process that is about to end may still have the file: that passes.
+func openError(path string, err error) error {
+	err = fmt.Errorf("open warehouse %s: %w", path, err)
+	switch {
+	case errors.Is(err, ErrOpen):
+		return err
+	case errors.Is(err, ErrRebuild):
+		err = fmt.Errorf("%w; give the sink another path, and it builds a new file from the start of its topics", err)
+	}
+	return consumers.AsSystemic(err)
 }
 
 func reserve(path string) bool {
