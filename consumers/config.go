@@ -30,6 +30,8 @@ type Config struct {
 	Catalogue *schemas.Catalogue
 	// MaxValue is the size in bytes of the largest record value; a larger one is poison. Default 16 MiB.
 	MaxValue int
+	// UnknownGrace is how long a schema id that the registry does not know is waited for; see DecoderConfig. Default 5 s.
+	UnknownGrace time.Duration
 
 	// BatchEvents is the most records in a batch. Default 5,000.
 	BatchEvents int

@@ -54,7 +54,7 @@ func New(cfg Config, p Processor) (*Consumer, error) {
 	if p == nil {
 		return nil, fmt.Errorf("consumer %s: the Processor is missing", cfg.Name)
 	}
-	dec, err := NewDecoder(DecoderConfig{Registry: cfg.Registry, Catalogue: cfg.Catalogue, MaxValue: cfg.MaxValue})
+	dec, err := NewDecoder(DecoderConfig{Registry: cfg.Registry, Catalogue: cfg.Catalogue, MaxValue: cfg.MaxValue, UnknownGrace: cfg.UnknownGrace})
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s: %w", cfg.Name, err)
 	}

@@ -31,10 +31,15 @@ type DecoderConfig struct {
 	Catalogue *schemas.Catalogue
 	// MaxValue is the size in bytes of the largest record value; a larger one is poison. Default 16 MiB.
 	MaxValue int
+	// UnknownGrace is how long a schema id that the registry does not know may still be on its way (a replica that lags) before its
+	// record is poison. Made-up ids cannot hold a partition up for long: there is one such wait a minute, whatever ids come.
+	// Default 5 s; negative means none.
+	UnknownGrace time.Duration
 }
 
 // Bounds of what a decoder remembers.
 const (
+	graceEvery      = time.Minute
 	maxCodecs       = 1000             // schemas
 	unknownFor      = 10 * time.Second // how long the registry is not asked again for an id that it does not have
 	defaultMaxValue = 16 << 20
@@ -54,6 +59,8 @@ type Decoder struct {
 
 	mu     sync.Mutex // guards the following
 	codecs map[int]codecEntry
+	// grace is when the present or last wait for an unknown id ends or ended.
+	grace time.Time
 }
 
 // codecEntry is what is known of a schema id: how to decode, or why that cannot be.
@@ -71,6 +78,9 @@ func NewDecoder(cfg DecoderConfig) (*Decoder, error) {
 	}
 	if cfg.MaxValue == 0 {
 		cfg.MaxValue = defaultMaxValue
+	}
+	if cfg.UnknownGrace == 0 {
+		cfg.UnknownGrace = 5 * time.Second
 	}
 	return &Decoder{cfg: cfg, codecs: map[int]codecEntry{}}, nil
 }
@@ -183,10 +193,22 @@ func (d *Decoder) entry(ctx context.Context, id int) (codecEntry, error) {
 	return e, nil
 }
 
+// mayAppear says whether an unknown id is waited for now.
+func (d *Decoder) mayAppear(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cfg.UnknownGrace > 0 && now.Sub(d.grace) > graceEvery {
+		d.grace = now.Add(d.cfg.UnknownGrace)
+	}
+	return now.Before(d.grace)
+}
+
 // resolve asks the registry and plans the decoding.
 func (d *Decoder) resolve(ctx context.Context, id int) (codecEntry, error) {
 	text, err := d.cfg.Registry.Schema(ctx, id)
 	switch {
+	case errors.Is(err, registry.ErrNotFound) && d.mayAppear(time.Now()):
+		return codecEntry{}, fmt.Errorf("schema id %d may not have reached this registry yet: %w", id, err)
 	case errors.Is(err, registry.ErrNotFound):
 		return codecEntry{err: fmt.Errorf("schema id %d: %w", id, err), expires: time.Now().Add(unknownFor)}, nil
 	case errors.Is(err, registry.ErrInvalid):

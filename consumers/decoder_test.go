@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -149,7 +150,7 @@ func TestDecodeRegistryErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			calls := 0
-			d := decoder(t, consumers.DecoderConfig{Registry: registryFunc(func(context.Context, int) (string, error) {
+			d := decoder(t, consumers.DecoderConfig{UnknownGrace: -1, Registry: registryFunc(func(context.Context, int) (string, error) {
 				calls++
 				return c.text, c.err
 			})})
@@ -167,6 +168,33 @@ func TestDecodeRegistryErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An id that the registry does not know yet is waited for, but made-up ids hold a partition up once.
+func TestDecodeWaitsForALaggingRegistry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		known := false
+		d := decoder(t, consumers.DecoderConfig{Registry: registryFunc(func(_ context.Context, id int) (string, error) {
+			if id == idAdded && known {
+				return texts[idAdded], nil
+			}
+			return "", registry.ErrNotFound
+		})})
+		rec := func(id int) *kgo.Record {
+			return &kgo.Record{Key: []byte("k"), Value: append(avro.AppendFrame(nil, id), framed(t, idAdded, map[string]any{"amount": int64(5)})[5:]...)}
+		}
+		if _, err := d.Decode(t.Context(), rec(idAdded)); consumers.Classify(err) != consumers.Transient || !errors.Is(err, registry.ErrNotFound) {
+			t.Fatalf("an unknown id is %v at once", err)
+		}
+		known = true
+		if ev, err := d.Decode(t.Context(), rec(idAdded)); err != nil || ev.Err != nil {
+			t.Fatalf("known by now: %v, %v", ev.Err, err)
+		}
+		time.Sleep(6 * time.Second)
+		if ev, err := d.Decode(t.Context(), rec(idMoved)); err != nil || ev.Err == nil {
+			t.Errorf("a made-up id after the wait is %v, %v, want poison", ev.Err, err)
+		}
+	})
 }
 
 type registryFunc func(context.Context, int) (string, error)

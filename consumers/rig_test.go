@@ -215,7 +215,7 @@ func (r *rig) foldInto(sink fold.Sink) *fold.Fold {
 }
 
 func (r *rig) config() consumers.Config {
-	return consumers.Config{Name: r.name, Topics: []string{r.topic}, Kafka: []kgo.Opt{kgo.SeedBrokers(r.brokers...)}, Registry: r.registry,
+	return consumers.Config{Name: r.name, Topics: []string{r.topic}, Kafka: []kgo.Opt{kgo.SeedBrokers(r.brokers...)}, Registry: r.registry, UnknownGrace: -1,
 		MonitorInterval: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond, RetryMax: 100 * time.Millisecond}
 }
 
