@@ -56,6 +56,21 @@ func TestServerSaysWhatIsWrong(t *testing.T) {
 	if code, text := get(t, base+"/metrics"); code != 200 || !strings.Contains(text, "go_goroutines") {
 		t.Errorf("%d", code)
 	}
+	for host, want := range map[string]int{"evil.example:8088": 403, "localhost:8088": 200, "127.0.0.1": 200, "[::1]:1": 200, "": 200} {
+		req, err := http.NewRequest(http.MethodGet, base+"/v1/status", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("a page called %q gets %d, want %d", host, resp.StatusCode, want)
+		}
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

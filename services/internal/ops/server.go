@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,7 +83,9 @@ func (s *Server) Close() error { return s.ln.Close() }
 
 // Run serves until ctx ends, then lets requests under way finish.
 func (s *Server) Run(ctx context.Context) error {
-	srv := &http.Server{Handler: s.mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	srv := &http.Server{
+		Handler: s.guard(s.mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(s.ln) }()
 	select {
@@ -98,6 +101,26 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	<-done
 	return err
+}
+
+// guard keeps web pages out of a server on loopback. A page's own name can be made to mean 127.0.0.1 (DNS rebinding), and then a browser
+// on this machine lets it read every answer; the Host header still tells the name. A server that listens to others answers to any
+// name: who may reach it is up to the network.
+func (s *Server) guard(next http.Handler) http.Handler {
+	if tcp, ok := s.ln.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if host != "localhost" && net.ParseIP(strings.Trim(host, "[]")) == nil {
+			http.Error(w, "this server listens on loopback and answers to localhost and to addresses only", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) sorted() []Role {
