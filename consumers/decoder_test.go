@@ -95,7 +95,7 @@ func TestDecode(t *testing.T) {
 }
 
 func TestDecodePoison(t *testing.T) {
-	d := decoder(t, consumers.DecoderConfig{Registry: &testRegistry{}, MaxValue: 100})
+	d := decoder(t, consumers.DecoderConfig{Registry: &testRegistry{}, MaxValue: 100, UnknownGrace: -1})
 	good := framed(t, idAdded, map[string]any{"amount": int64(5)})
 	header := func(k, v string) []kgo.RecordHeader { return []kgo.RecordHeader{{Key: k, Value: []byte(v)}} }
 	for name, c := range map[string]struct {
