@@ -85,7 +85,7 @@ func checkRedis(cfg Config) error {
 }
 
 func openRedis(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
-	s, err := redis.Open(redis.Config{URL: cfg.URL, Prefix: cfg.Prefix, Projections: projections, Logger: logger})
+	s, err := redis.Open(redis.Config{URL: cfg.URL, Prefix: cfg.Prefix, Generation: cfg.Generation, Projections: projections, Logger: logger})
 	if err != nil {
 		return backend{}, fmt.Errorf("open the cache: %w", err)
 	}

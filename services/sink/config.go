@@ -25,6 +25,8 @@ type Config struct {
 	URL string `yaml:"url"`
 	// Prefix stands before every key of a cache. Default: the backend's.
 	Prefix string `yaml:"prefix"`
+	// Generation is the build of a cache: the next one begins with nothing and is built from the topic. Default 1.
+	Generation int `yaml:"generation"`
 	// Topics are the topics that are followed, by a sink that keeps events (duckdb). Default: those of Entities.
 	Topics []string `yaml:"topics"`
 	// Entities are the entities that are kept. Default: every entity of Topics; without Topics, every entity.
@@ -87,6 +89,8 @@ func (c Config) Check() error {
 		return wrong("url", "is not for %s, which keeps its data at its path", c.Kind)
 	case c.Prefix != "" && k.role != Cache:
 		return wrong("prefix", "is for caches")
+	case c.Generation < 0 || c.Generation > 0 && k.role != Cache:
+		return wrong("generation", "is a number from 1, of a cache")
 	case c.BatchEvents < 0 || c.BatchEvents > maxBatchEvents:
 		return wrong("batch_events", "%d is outside 1..%d", c.BatchEvents, maxBatchEvents)
 	case c.SessionTimeout < 0:
