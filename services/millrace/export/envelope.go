@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -63,7 +64,7 @@ func newEnvelope(ctx context.Context, cfg Config, ids map[int]bool) (*envelope, 
 		if newest[b.name] != id {
 			r, err := avro.Resolve(c, b.newest)
 			if err != nil {
-				return nil, fmt.Errorf("schema %d of %s does not fit the newest, %d: %w", id, b.name, newest[b.name], err)
+				continue // it does not fit the newest version: its records are kept as bytes
 			}
 			b.resolved = r
 		}
@@ -167,7 +168,7 @@ func children(n map[string]any, seen map[string]string) (any, error) {
 func (e *envelope) append(w *container.Writer, r *kgo.Record, s *Stats) error {
 	headers := map[string]any{}
 	for _, h := range r.Headers {
-		headers[h.Key] = h.Value
+		headers[strings.ToValidUTF8(h.Key, "\uFFFD")] = h.Value
 	}
 	v := map[string]any{"topic": r.Topic, "partition": int64(r.Partition), "offset": r.Offset, "timestamp": r.Timestamp.UTC(), "key": nil, "headers": headers}
 	if r.Key != nil {

@@ -84,10 +84,10 @@ func Run(ctx context.Context, cfg Config) (Stats, error) {
 	return s, nil
 }
 
-// lookup returns the text of a schema; "" for an id that the registry does not know.
+// lookup returns the text of a schema; "" for an id that the registry does not know, or that is no Avro schema.
 func lookup(ctx context.Context, r Registry, id int) (string, error) {
 	text, err := r.Schema(ctx, id)
-	if errors.Is(err, registry.ErrNotFound) {
+	if errors.Is(err, registry.ErrNotFound) || errors.Is(err, registry.ErrInvalid) {
 		return "", nil
 	}
 	if err != nil {

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
+
+// quietLimit is how long the brokers may have nothing to say before the end of the topic.
+const quietLimit = 30 * time.Second
 
 // ErrNoTopic says that the topic does not exist.
 var ErrNoTopic = errors.New("no such topic")
@@ -75,7 +79,12 @@ func (t *topic) scan(ctx context.Context, f func(*kgo.Record) error) error {
 	}
 	defer cl.Close()
 	for len(left) > 0 {
-		fetches := cl.PollFetches(ctx)
+		poll, cancel := context.WithTimeout(ctx, quietLimit)
+		fetches := cl.PollFetches(poll)
+		cancel()
+		if ctx.Err() == nil && errors.Is(fetches.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("read %s: nothing came for %s, and %d partitions are not at their ends: a compacted topic whose last records are gone?", t.name, quietLimit, len(left))
+		}
 		if err := fetches.Err(); err != nil {
 			return fmt.Errorf("read %s: %w", t.name, err)
 		}
