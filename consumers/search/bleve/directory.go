@@ -62,7 +62,7 @@ func openIndex(path string, want map[string]string) (bleve.Index, error) {
 
 // create builds an empty index beside its place and moves it there when it is complete: a crash leaves nothing half made.
 func create(path string, declared map[string]string) error {
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := os.MkdirAll(path, 0o750); err != nil {
 		return err
 	}
 	unfinished, err := os.MkdirTemp(path, "new-")
