@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -114,8 +112,8 @@ func (j *cursorJSON) cursor() (*cursor, error) {
 	if c.Upper, err = parseSnapshot(j.Upper); err != nil {
 		return nil, fmt.Errorf("upper: %w", err)
 	}
-	if c.Source.LSN, err = parseLSN(j.Source.LSN); err != nil {
-		return nil, err
+	if c.Source.LSN, err = store.ParseLSN(j.Source.LSN); err != nil {
+		return nil, fmt.Errorf("source: %w", err)
 	}
 	return c, c.check()
 }
@@ -158,14 +156,4 @@ func parseSnapshot(text string) (store.Snapshot, error) {
 		return store.Snapshot{}, nil
 	}
 	return store.ParseSnapshot(text)
-}
-
-func parseLSN(s string) (uint64, error) {
-	hi, lo, ok := strings.Cut(s, "/")
-	h, err1 := strconv.ParseUint(hi, 16, 32)
-	l, err2 := strconv.ParseUint(lo, 16, 32)
-	if !ok || err1 != nil || err2 != nil {
-		return 0, fmt.Errorf("lsn %q is not of the form X/X", s)
-	}
-	return h<<32 | l, nil
 }
