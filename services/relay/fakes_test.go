@@ -21,6 +21,7 @@ type fakeTable struct {
 	rows      []store.Event
 	unflushed bool // until forced
 	stuck     bool // forcing does not help
+	frozen    bool // forcing does not end
 	forced    int
 	source    store.Source
 	schema    *schemas.Schema
@@ -88,7 +89,11 @@ func (f *fakeTable) Flushed(context.Context, *store.Window) (bool, error) {
 	return !f.unflushed, nil
 }
 
-func (f *fakeTable) ForceFlush(context.Context) error {
+func (f *fakeTable) ForceFlush(ctx context.Context) error {
+	if f.frozen {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.forced++

@@ -13,7 +13,10 @@ const flushTries = 3
 // gate returns when Postgres has flushed everything the window contains.
 //
 // Promise 1: an event of a transaction that a crash of Postgres can still undo is not committed to Kafka.
+// Forcing waits for the disk of Postgres, however long that takes, and is given up after PublishTimeout.
 func (l *loop) gate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.PublishTimeout)
+	defer cancel()
 	for try := 0; !l.flushed; try++ {
 		flushed, err := l.source.Flushed(ctx, l.window)
 		if err != nil {

@@ -251,3 +251,23 @@ func TestPollingAdaptsToTheLoad(t *testing.T) {
 		}
 	})
 }
+
+// A Postgres that does not get to flushing holds up one transaction for a while, not the relay for ever.
+func TestAFlushThatDoesNotEndIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		defer b.stop()
+		b.rows("a")
+		b.table.unflushed, b.table.frozen = true, true
+		ended := make(chan error, 1)
+		go func() { ended <- b.drain() }()
+		select {
+		case err := <-ended:
+			if !errors.Is(err, context.DeadlineExceeded) || mustStop(err) {
+				t.Errorf("%v", err)
+			}
+		case <-time.After(2 * b.cfg.PublishTimeout): // on the bubble's clock
+			t.Error("it waits on")
+		}
+	})
+}
