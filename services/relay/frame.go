@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// maxKeyBytes is the longest key published.
-	maxKeyBytes = 64 << 10
+	// maxKeyBytes is the longest key published: the longest that names an entity to the consumers, which skip an event with
+	// a longer one.
+	maxKeyBytes = 8 << 10
 	// recordOverhead is what a record weighs besides key, value and headers, at most.
 	recordOverhead = 64
 	// maxAhead is how far a record's timestamp may lie in the future; brokers refuse more than an hour by default.

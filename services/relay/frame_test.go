@@ -100,6 +100,19 @@ func TestAParkedEventTooLargeForItsTopicKeepsItsPlace(t *testing.T) {
 	}
 }
 
+// Consumers take no longer key for the name of an entity.
+func TestPromise7AKeyThatNoConsumerTakesIsParked(t *testing.T) {
+	e := someEvent()
+	e.Key = strings.Repeat("k", 8<<10)
+	if r := framed(t, newBench(), e); r.Topic != "t" {
+		t.Errorf("a key of 8 KiB went to %s", r.Topic)
+	}
+	e.Key += "k"
+	if p, err := decodeParked(framed(t, newBench(), e).Value); err != nil || p.Reason != ReasonKey || !strings.Contains(p.Detail, "8192") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestOnlyListedTopics(t *testing.T) {
 	b := newBench(func(c *Config) {
 		c.OnlyListed = true

@@ -24,7 +24,7 @@ const (
 	ReasonRefused Reason = "refused"
 	// ReasonTopic: events may not go to this topic.
 	ReasonTopic Reason = "topic"
-	// ReasonKey: the key is empty, too long or not UTF-8.
+	// ReasonKey: the key is empty, longer than 8 KiB or not UTF-8.
 	ReasonKey Reason = "key"
 	// ReasonSize: the record would be larger than MaxRecordBytes.
 	ReasonSize Reason = "size"
