@@ -108,6 +108,9 @@ func (c *Config) validate() error {
 			return err
 		}
 	}
+	if err := c.validateApart(); err != nil {
+		return err
+	}
 	if err := c.validateSinks(); err != nil {
 		return err
 	}
@@ -147,8 +150,27 @@ func (c *Config) validateOutbox(name string) error {
 	return nil
 }
 
+// validateApart refuses outboxes that are the same tables, or write to the same topic: versions compare within one outbox and topic.
+func (c *Config) validateApart() error {
+	tables, topics := map[string]string{}, map[string]string{}
+	for _, name := range sorted(c.Outboxes) {
+		o := c.Outboxes[name]
+		if other, ok := tables[o.Postgres+" "+o.schema()]; ok {
+			return c.file.Errorf("outboxes."+name+".postgres", "is that of outbox %s already, and so is the schema: two relays cannot publish one table", other)
+		}
+		tables[o.Postgres+" "+o.schema()] = name
+		for _, topic := range sorted(o.Topics) {
+			if other, ok := topics[topic]; ok {
+				return c.file.Errorf("outboxes."+name+".topics."+topic, "is a topic of outbox %s already: a topic has one outbox", other)
+			}
+			topics[topic] = name
+		}
+	}
+	return nil
+}
+
 func (c *Config) validateSinks() error {
-	paths := map[string]string{}
+	paths, caches := map[string]string{}, map[string]string{}
 	for _, name := range sorted(c.Sinks) {
 		s, key := c.Sinks[name], "sinks."+name
 		if s == nil {
@@ -165,6 +187,11 @@ func (c *Config) validateSinks() error {
 			return c.file.Errorf(key+".path", "is that of sink %s already", other)
 		}
 		paths[s.Path] = name
+		cache := fmt.Sprint(s.URL, " ", cmp.Or(s.Prefix, "millrace"), " ", max(s.Generation, 1))
+		if other := caches[cache]; s.URL != "" && other != "" {
+			return c.file.Errorf(key+".prefix", "is needed: sink %s keeps its keys in the same place", other)
+		}
+		caches[cache] = name
 	}
 	return nil
 }

@@ -58,6 +58,12 @@ sinks:
 // What no server is needed to see is an *conf.Error with its line: main_test and test/e2e see it printed.
 func TestLoadRefuses(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
+		{head + "outboxes:\n  a: {postgres: \"postgres://db/x\"}\n  b: {postgres: \"postgres://db/x\"}\n",
+			":5: outboxes.b.postgres: is that of outbox a already, and so is the schema: two relays cannot publish one table"},
+		{head + "outboxes:\n  a: {postgres: \"postgres://db/x\", topics: {t: {}}}\n  b: {postgres: \"postgres://db/y\", topics: {t: {}}}\n",
+			":5: outboxes.b.topics.t: is a topic of outbox a already: a topic has one outbox"},
+		{head + "sinks:\n  a: {kind: redis, url: \"redis://h\"}\n  b: {kind: redis, url: \"redis://h\", prefix: millrace}\n",
+			":5: sinks.b.prefix: is needed: sink a keeps its keys in the same place"},
 		{"registry: {url: \"http://r\"}\n", ": kafka.brokers: is missing"},
 		{"kafka: {brokers: [a]}\n", ": registry.url: is missing"},
 		{"kafka: {brokers: [a]}\nregistry: {url: \"r:8081\"}\n", ":2: registry: url: not a URL"},
