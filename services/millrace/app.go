@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/term"
 )
 
 // app is what every subcommand shares: the global flags and what is made of them.
@@ -27,7 +29,7 @@ type app struct {
 func (a *app) check(cmd *cobra.Command, _ []string) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
-		return usageError{fmt.Errorf("--log-level %q is none of debug, info, warn, error", a.logLevel)}
+		return usagef("--log-level %q is none of debug, info, warn, error", a.logLevel)
 	}
 	switch a.logFormat {
 	case "text":
@@ -35,9 +37,17 @@ func (a *app) check(cmd *cobra.Command, _ []string) error {
 	case "json":
 		a.logger = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
 	default:
-		return usageError{fmt.Errorf("--log-format %q is none of text, json", a.logFormat)}
+		return usagef("--log-format %q is none of text, json", a.logFormat)
 	}
+	redis.SetLogger(quietRedis{a.logger})
 	return nil
+}
+
+// quietRedis takes what the Redis client would print for every attempt; who uses it tells of an outage once.
+type quietRedis struct{ logger *slog.Logger }
+
+func (q quietRedis) Printf(ctx context.Context, format string, args ...any) {
+	q.logger.DebugContext(ctx, "redis client", "detail", fmt.Sprintf(format, args...))
 }
 
 // file is the path of the configuration.
@@ -78,6 +88,5 @@ func isTerminal(w io.Writer) bool {
 	if !ok {
 		return false
 	}
-	fi, err := f.Stat()
-	return err == nil && fi.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+	return term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"context"
-	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/millrace/millrace/services/millrace/demo"
+	"github.com/millrace/millrace/services/sink"
 )
 
 func newDemo(*app) *cobra.Command {
@@ -25,7 +25,7 @@ committed. Exit status 1 if that is not equal.
 PostgreSQL is real: a local installation, or one that is fetched. The Kafka
 broker, the schema registry and Redis are in-process parts for trying out; name
 real ones with the flags below. What the demo puts there has a name of its own
-and is removed at the end.`,
+and is removed at the end, unless --keep is given.`,
 		Example: `  millrace demo
   millrace demo --events 100000 --rate -1
   millrace demo --keep ./out
@@ -33,15 +33,17 @@ and is removed at the end.`,
     --registry http://localhost:8081 --redis redis://localhost:6379`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg.Out, cfg.Terminal = cmd.OutOrStdout(), isTerminal(cmd.OutOrStdout())
-			err := demo.Run(cmd.Context(), cfg)
-			if cmd.Context().Err() != nil && onlyCanceled(err) {
-				return errStopped
+			if err := (sink.Config{Kind: "duckdb"}).Available(); err != nil {
+				return fmt.Errorf("the demo has a warehouse: %w", err)
 			}
-			return err
+			if !cmd.Flags().Changed("events") {
+				cfg.Events = 0 // and so bounded in time
+			}
+			cfg.Out, cfg.Terminal = cmd.OutOrStdout(), isTerminal(cmd.OutOrStdout())
+			return demo.Run(cmd.Context(), cfg)
 		},
 	}
-	cmd.Flags().Int64Var(&cfg.Events, "events", 25_000, "how many events the shop writes")
+	cmd.Flags().Int64Var(&cfg.Events, "events", demo.DefaultEvents, "how many events the shop writes; by default fewer on a busy machine")
 	cmd.Flags().Float64Var(&cfg.Rate, "rate", 1000, "events a second; negative: as fast as it goes")
 	cmd.Flags().StringVar(&cfg.Keep, "keep", "", "`DIR` for configuration, data and logs, kept for a look (default: a temporary one)")
 	cmd.Flags().StringVar(&cfg.Postgres, "postgres", "", "`URL` of a PostgreSQL server to use, with the right to create a database")
@@ -51,9 +53,3 @@ and is removed at the end.`,
 	cmd.Flags().Uint64Var(&cfg.Seed, "seed", 1, "makes two runs alike, as far as concurrency lets them")
 	return cmd
 }
-
-// errStopped ends a command that a person interrupted.
-var errStopped = errors.New("stopped")
-
-// onlyCanceled says whether err is no more than the interruption.
-func onlyCanceled(err error) bool { return err == nil || errors.Is(err, context.Canceled) }

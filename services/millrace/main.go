@@ -13,17 +13,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/millrace/millrace/services/internal/conf"
+	"github.com/millrace/millrace/services/millrace/demo"
 )
 
 // Exit statuses.
 const (
-	exitFailure = 1 // the work failed, or what was checked is not so
-	exitUsage   = 2 // the command line or the configuration is wrong
+	exitFailure = 1   // the work failed, or what was checked is not so
+	exitUsage   = 2   // the command line or the configuration is wrong
+	exitStopped = 130 // as shells say it: a person pressed Ctrl-C
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup wants it
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
@@ -50,6 +56,9 @@ func report(cmd *cobra.Command, err error) int {
 		return exitUsage
 	case errors.Is(err, errQuiet):
 		return exitFailure
+	case errors.Is(err, demo.ErrStopped):
+		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+oneLine(err))
+		return exitStopped
 	case errors.As(err, &answer):
 		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+answer.text())
 		return exitFailure

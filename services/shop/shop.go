@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -112,7 +113,11 @@ type Shop struct {
 	open     *openOrders
 	counters counters
 	stale    staleLog
+	closed   atomic.Bool
 }
+
+// Close closes the doors before Events are written: Run returns as soon as the transactions at hand are done.
+func (s *Shop) Close() { s.closed.Store(true) }
 
 // New prepares the shop: its tables, its first customers and products, whose events it writes. Tables of an earlier run are gone on
 // with. The outbox's tables must be there.

@@ -80,7 +80,9 @@ func (s *Shop) work(ctx context.Context, i int) error {
 	return nil
 }
 
-func (s *Shop) done() bool { return s.cfg.Events > 0 && s.counters.events.Load() >= s.cfg.Events }
+func (s *Shop) done() bool {
+	return s.closed.Load() || s.cfg.Events > 0 && s.counters.events.Load() >= s.cfg.Events
+}
 
 // passes reports errors that another try may not meet: lost connections, servers that start or stop, deadlocks.
 func passes(err error) bool {

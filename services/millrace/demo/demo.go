@@ -8,12 +8,13 @@
 //	process.go   the relay and the sinks as children
 //	drive.go     the shop at work, the kill, catching up
 //	watch.go     asking the children how far they are
-//	view.go      the live view, and the plain one
+//	view.go      the live view, and the plain one; stages.go its lines
 //	results.go   what people came for
 //	proof.go     the proof; documents.go its part about the application's own tables
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ import (
 type Config struct {
 	// Events is how many events the shop writes. Default 25,000.
 	Events int64
+	// Open is how long the shop stays open at most, however many events it has written by then. Default: until it has written all,
+	// but 40 s if Events is not set, so that the default run has its end on a busy machine, too.
+	Open time.Duration
 	// Rate bounds the events a second; negative means as fast as it goes. Default 1,000.
 	Rate float64
 	// Keep is a folder for everything the run leaves: configuration, data and logs. Default: a temporary one, removed at the end.
@@ -49,12 +53,17 @@ type Config struct {
 	Terminal bool
 }
 
-// ErrNotProved is returned when the proof fails.
-var ErrNotProved = errors.New("the proof failed")
+var (
+	// ErrNotProved is returned when the proof fails.
+	ErrNotProved = errors.New("the proof failed")
+	// ErrStopped is returned when the context ended, or a person pressed Ctrl-C.
+	ErrStopped = errors.New("stopped")
+)
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Events == 0 {
-		c.Events = 25_000
+		c.Events = DefaultEvents
+		c.Open = cmp.Or(c.Open, defaultOpen)
 	}
 	if c.Rate == 0 {
 		c.Rate = 1000
@@ -75,7 +84,13 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-const minEvents = 1000
+// DefaultEvents is how many events the shop writes if it is not told otherwise.
+const DefaultEvents = 25_000
+
+const (
+	minEvents   = 1000
+	defaultOpen = 40 * time.Second
+)
 
 // demo is one run.
 type demo struct {
@@ -88,9 +103,13 @@ type demo struct {
 	sinks *process
 	pool  *pgxpool.Pool
 	shop  *shop.Shop
+	total int64 // events in the database when the shop had closed
+	// interrupt ends the run as Ctrl-C does.
+	interrupt func()
 }
 
-// Run tells the story. It returns ErrNotProved if the proof fails, and ctx's error if it was stopped.
+// Run tells the story. It returns ErrNotProved if the proof fails, and ErrStopped if it was stopped. What it started, and what it
+// left on servers that were named, is gone when it returns, unless it is to be kept.
 func Run(ctx context.Context, cfg Config) (err error) {
 	cfg, err = cfg.withDefaults()
 	if err != nil {
@@ -104,11 +123,14 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if cfg.Postgres != "" || cfg.Kafka != "" || cfg.Redis != "" || cfg.Registry != "" {
 		d.world.name = "millrace-demo-" + uuid.NewString()[:8]
 	}
+	ctx, d.interrupt = context.WithCancel(ctx)
 	defer func() {
 		if ctx.Err() != nil {
 			d.line("\n" + faint.Render("stopping …"))
+			err = ErrStopped // whatever failed, failed for that
 		}
 		err = errors.Join(err, d.stop(), remove())
+		d.interrupt()
 	}()
 	if err := d.prepare(ctx); err != nil {
 		return err
@@ -165,7 +187,7 @@ func (d *demo) prepare(ctx context.Context) error {
 	if d.sinks, err = spawn(d.cfg.Binary, d.site, "sinks", "sink", d.world.sinkName("warehouse"), d.world.sinkName("search"), d.world.sinkName("cache")); err != nil {
 		return err
 	}
-	say(part{"Sinks", fmt.Sprintf("warehouse (DuckDB), search (bleve), cache (Redis) in process %d", d.sinks.pid())})
+	say(part{"Sinks", fmt.Sprintf("process %d: warehouse (DuckDB), search (bleve), cache", d.sinks.pid())})
 	if err := d.startRelay(); err != nil {
 		return err
 	}

@@ -27,15 +27,25 @@ type run struct {
 	view   view
 	adm    *kadm.Client
 	killed bool
-	meter  meter
+	closed bool // the shop was told to close before it was done
+	// meters are by stage.
+	meters map[string]*meter
 	last   stats
+}
+
+// rate is how fast a stage's count has grown of late.
+func (r *run) rate(stage string, n int64) float64 {
+	if r.meters[stage] == nil {
+		r.meters[stage] = &meter{}
+	}
+	return r.meters[stage].rate(n, time.Now())
 }
 
 // drive runs the shop, kills the relay in mid-run, and waits until every sink has everything.
 func (d *demo) drive(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	r := &run{demo: d}
+	r := &run{demo: d, meters: map[string]*meter{}}
 	if err := d.openShop(ctx); err != nil {
 		return err
 	}
@@ -49,15 +59,18 @@ func (d *demo) drive(ctx context.Context) error {
 	d.start = time.Now()
 	r.view = &plain{out: d.cfg.Out, start: d.start}
 	if d.cfg.Terminal {
-		r.view = newLive(d.cfg.Out, d.start, stop)
+		r.view = newLive(d.cfg.Out, d.start, d.interrupt)
 	}
 	working := make(chan error, 1)
-	go func() { working <- r.shop.Run(ctx) }()
+	go func() {
+		defer close(working)
+		working <- r.shop.Run(ctx)
+	}()
 	err = r.watch(ctx, working)
-	r.view.close()
-	if ctx.Err() != nil {
-		err = ctx.Err()
+	stop()
+	for range working { // until the shop has ended, whatever came of the watch
 	}
+	r.view.close()
 	return err
 }
 
@@ -83,25 +96,24 @@ func (d *demo) openShop(ctx context.Context) error {
 }
 
 // watch shows the run until the shop is done and every sink has everything.
-func (r *run) watch(ctx context.Context, working chan error) error {
+func (r *run) watch(ctx context.Context, working <-chan error) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	done := false
 	var deadline <-chan time.Time
 	for {
 		select {
 		case err := <-working:
-			if err != nil || ctx.Err() != nil {
-				return errors.Join(err, ctx.Err())
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				return err
 			}
-			done, working, deadline = true, nil, time.After(catchUpLimit)
+			working, deadline = nil, time.After(catchUpLimit)
+			if err := r.count(ctx); err != nil {
+				return err
+			}
 			r.view.event("the shop closes; what is left is on its way", false)
 		case <-deadline:
 			return fmt.Errorf("the sinks did not catch up within %s", catchUpLimit)
 		case <-ctx.Done():
-			if working != nil {
-				<-working
-			}
 			return ctx.Err()
 		case <-tick.C:
 		}
@@ -109,17 +121,40 @@ func (r *run) watch(ctx context.Context, working chan error) error {
 		if err := r.alive(); err != nil {
 			return err
 		}
-		if !r.killed && float64(r.last.shop.committed) >= killAt*float64(r.last.shop.target) {
+		switch share := r.share(); {
+		case !r.killed && share >= killAt:
 			if err := r.kill(ctx); err != nil {
 				return err
 			}
+		case !r.closed && share >= 1 && r.last.shop.committed < r.cfg.Events:
+			r.closed = true
+			r.view.event(fmt.Sprintf("%s have passed and this machine is busy: the shop closes early", r.cfg.Open), false)
+			r.shop.Close()
 		}
-		if done && r.caughtUp(ctx) {
+		if working == nil && r.caughtUp(ctx) {
 			r.look(ctx)
 			r.view.event("every sink has everything", false)
 			return nil
 		}
 	}
+}
+
+// share is how much of the run is over: of its events or, if it is bounded, of its time.
+func (r *run) share() float64 {
+	share := float64(r.last.shop.committed) / float64(r.cfg.Events)
+	if r.cfg.Open > 0 {
+		share = max(share, time.Since(r.start).Seconds()/r.cfg.Open.Seconds())
+	}
+	return share
+}
+
+// count asks the database how many events there are: of a commit whose answer was lost nobody else knows.
+func (r *run) count(ctx context.Context) error {
+	err := r.pool.QueryRow(ctx, "select count(*) from outbox.event").Scan(&r.total)
+	if err != nil {
+		return fmt.Errorf("count the committed events: %w", err)
+	}
+	return nil
 }
 
 // alive returns an error if a child has ended by itself.
@@ -147,7 +182,7 @@ func (r *run) kill(ctx context.Context) error {
 			return err
 		}
 		if !r.last.relay.down && r.last.relay.published > 0 && r.last.relay.behind < waiting/10+100 {
-			r.view.event(fmt.Sprintf("it went on from its cursor in Kafka and has caught up, %s after its start", short(time.Since(began))), false)
+			r.view.event(fmt.Sprintf("it went on from its cursor and has caught up, %s after its start", short(time.Since(began))), false)
 			return nil
 		}
 		time.Sleep(watchEvery)
@@ -158,8 +193,11 @@ func (r *run) kill(ctx context.Context) error {
 // look asks everybody how far they are, and shows it.
 func (r *run) look(ctx context.Context) {
 	p := r.shop.Progress()
-	s := stats{elapsed: time.Since(r.start), reads: readStats{p.Views, p.Hits, p.Stale}}
-	s.shop = shopStats{committed: p.Events, target: max(r.cfg.Events, p.Events), rolledBack: p.RolledBack, rate: r.meter.rate(p.Events, time.Now())}
+	s := stats{elapsed: time.Since(r.start), reads: readStats{p.Views, p.Hits, p.Stale, r.rate("visitors", p.Views)}}
+	s.shop = shopStats{committed: p.Events, target: max(r.cfg.Events, p.Events), rolledBack: p.RolledBack, rate: r.rate("shop", p.Events)}
+	if r.closed {
+		s.shop.target = p.Events
+	}
 	s.relay = r.lookAtRelay(ctx, p.Events)
 	sinks, err := r.site.sinkStatuses(ctx, r.world)
 	if err != nil {
@@ -170,6 +208,16 @@ func (r *run) look(ctx context.Context) {
 			sinks = append(sinks, sinkStats{role: role})
 		}
 	}
+	for i := range sinks {
+		// Both numbers are a moment old, and not of the same moment: the count never goes back.
+		if sinks[i].ok {
+			sinks[i].applied = max(0, s.relay.published-sinks[i].lag)
+		}
+		if i < len(r.last.sinks) {
+			sinks[i].applied = max(sinks[i].applied, r.last.sinks[i].applied)
+		}
+		sinks[i].rate = r.rate(sinks[i].role, sinks[i].applied)
+	}
 	s.sinks = sinks
 	r.last = s
 	r.view.show(s)
@@ -177,17 +225,16 @@ func (r *run) look(ctx context.Context) {
 
 func (r *run) lookAtRelay(ctx context.Context, committed int64) relayStats {
 	a, err := r.site.relayStatus(ctx, r.world)
-	out := relayStats{pid: r.relay.pid(), published: a.Seq, rate: a.Rate, state: a.State}
+	out := relayStats{pid: r.relay.pid(), published: a.Seq, state: a.State}
 	switch {
 	case r.relay.ended() != nil:
-		out.down, out.state = true, "killed"
+		out.down, out.state = true, "dead"
 	case err != nil || a.State != "leading":
 		out.down, out.state = true, "starting"
 	}
-	if out.down || out.published == 0 {
-		out.published = r.last.relay.published
-	}
+	out.published = max(out.published, r.last.relay.published)
 	out.behind = max(0, committed-out.published)
+	out.rate = r.rate("relay", out.published)
 	return out
 }
 
@@ -195,7 +242,7 @@ func (r *run) lookAtRelay(ctx context.Context, committed int64) relayStats {
 // the topics, asked for after the last event was published.
 func (r *run) caughtUp(ctx context.Context) bool {
 	a, err := r.site.relayStatus(ctx, r.world)
-	if err != nil || a.Seq+a.Parked < r.shop.Progress().Events {
+	if err != nil || a.Seq+a.Parked < r.total {
 		return false
 	}
 	ends, err := r.adm.ListCommittedOffsets(ctx, r.world.topics()...)

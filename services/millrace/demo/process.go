@@ -55,7 +55,7 @@ func (p *process) stop() error {
 		return nil
 	case <-time.After(stopPatience):
 		p.kill()
-		return fmt.Errorf("the %s did not stop in %s and was killed (its log: %s)", p.name, stopPatience, p.log)
+		return fmt.Errorf("the %s did not stop in %s and was killed (--keep DIR keeps its log, DIR/%s)", p.name, stopPatience, filepath.Base(p.log))
 	}
 }
 
@@ -63,7 +63,7 @@ func (p *process) stop() error {
 func (p *process) ended() error {
 	select {
 	case <-p.done:
-		return fmt.Errorf("the %s ended by itself: %s (its log: %s)", p.name, p.lastLine(), p.log)
+		return fmt.Errorf("the %s ended by itself: %s (--keep DIR keeps its log, DIR/%s)", p.name, p.lastLine(), filepath.Base(p.log))
 	default:
 		return nil
 	}

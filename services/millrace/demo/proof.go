@@ -220,7 +220,7 @@ func proveWarehouse(ctx context.Context, w Where, truth *committed) ([]Check, er
 	want := fmt.Sprint(len(truth.ids))
 	return []Check{
 		{"committed events = events in the warehouse, none twice", n == want && distinct == want && sum == truth.sum,
-			fmt.Sprintf("%s rows, %s distinct; checksums of all ids %s", n, distinct, equal(sum == truth.sum))},
+			fmt.Sprintf("%s rows, %s event ids; checksums of all ids %s", n, distinct, equal(sum == truth.sum))},
 		{"order kept in the warehouse", inverted == "0", inverted + " inversions of a key"},
 	}, nil
 }

@@ -125,7 +125,8 @@ func (d *demo) prove(ctx context.Context) error {
 		if !c.OK {
 			mark, proved = bad.Render("✗"), false
 		}
-		d.line(fmt.Sprintf("    %s %-58s %s", mark, c.Claim, faint.Render(c.Detail)))
+		d.line(fmt.Sprintf("    %s %s", mark, c.Claim))
+		d.line("      " + faint.Render(c.Detail))
 	}
 	d.line("")
 	switch {
@@ -134,7 +135,7 @@ func (d *demo) prove(ctx context.Context) error {
 	case !proved:
 		return ErrNotProved
 	}
-	d.line("  " + good.Render("Proved.") + faint.Render(fmt.Sprintf("  One kill -9, nothing lost, nothing twice, every key in order. %s in all.", short(time.Since(d.began)))))
+	d.line("  " + good.Render("Proved.") + faint.Render(fmt.Sprintf(" Nothing lost, nothing twice, every key in order. %s in all.", short(time.Since(d.began)))))
 	if d.cfg.Keep != "" {
 		d.line("  " + faint.Render("Configuration, data and logs: "+d.site.dir))
 	}
@@ -149,6 +150,6 @@ func (d *demo) proveCache(ctx context.Context) (Check, error) {
 	}
 	p := d.shop.Progress()
 	return Check{"the cache never served a stale price", p.Stale == 0 && len(left) == 0 && p.Hits > 0,
-		fmt.Sprintf("%s pages shown, %s from the cache, %d stale; %d of %d pages in it are out of date now",
+		fmt.Sprintf("%s pages shown, %s from the cache, %d stale; %d of %d in it stale now",
 			number(p.Views), number(p.Hits), p.Stale, len(left), cached)}, nil
 }

@@ -3,11 +3,13 @@ package demo
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/lipgloss"
+	"golang.org/x/term"
 )
 
 // view shows the run while it goes on.
@@ -47,13 +49,16 @@ type live struct {
 	program *tea.Program
 	done    chan struct{}
 	start   time.Time
-	stop    func()
 }
 
-// newLive starts the live view. stop is called when the person presses Ctrl-C.
+// newLive starts the live view. stop is called when the person presses Ctrl-C, which does not come as a signal meanwhile.
 func newLive(out io.Writer, start time.Time, stop func()) *live {
-	l := &live{done: make(chan struct{}), start: start, stop: stop}
-	l.program = tea.NewProgram(&model{stop: stop}, tea.WithOutput(out), tea.WithoutSignalHandler())
+	l := &live{done: make(chan struct{}), start: start}
+	opts := []tea.ProgramOption{tea.WithOutput(out), tea.WithoutSignalHandler()}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		opts = append(opts, tea.WithInput(nil))
+	}
+	l.program = tea.NewProgram(&model{stop: stop, width: terminalWidth(out)}, opts...)
 	go func() {
 		defer close(l.done)
 		_, _ = l.program.Run()
@@ -70,6 +75,16 @@ func (l *live) event(text string, loud bool) {
 func (l *live) close() {
 	l.program.Send(tea.QuitMsg{})
 	<-l.done
+}
+
+// terminalWidth is how many columns the terminal has; 0 if out is none.
+func terminalWidth(out io.Writer) int {
+	if f, ok := out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return w
+		}
+	}
+	return 0
 }
 
 // model is the state of the live view.
@@ -98,13 +113,11 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-const barWidth = 24
-
 func (m *model) View() string {
 	if m.s.shop.target == 0 {
 		return ""
 	}
-	lines := append([]string{""}, m.s.lines()...)
+	lines := append([]string{""}, m.s.lines(m.width)...)
 	lines = append(lines, "")
 	for _, e := range m.events {
 		lines = append(lines, "  "+e.String())
@@ -115,62 +128,6 @@ func (m *model) View() string {
 		}
 	}
 	return strings.Join(lines, "\n") + "\n"
-}
-
-// lines are the stages, in the order in which an event passes them.
-func (s stats) lines() []string {
-	out := []string{
-		stage("shop", fmt.Sprintf("%s  %9s of %s events  %7s/s   %s rolled back", bar(s.shop.committed, s.shop.target), number(s.shop.committed),
-			number(s.shop.target), number(int64(s.shop.rate)), number(s.shop.rolledBack))),
-		stage("relay", s.relay.line(s.shop.target)),
-	}
-	for _, k := range s.sinks {
-		out = append(out, stage(k.role, k.line(s)))
-	}
-	return append(out, stage("", faint.Render(fmt.Sprintf("%s elapsed", clock(s.elapsed)))))
-}
-
-func (r relayStats) line(target int64) string {
-	if r.down {
-		return bad.Render(fmt.Sprintf("%-*s", barWidth, r.state)) + fmt.Sprintf("  %9s published  %s waiting in the outbox", number(r.published), number(r.behind))
-	}
-	return fmt.Sprintf("%s  %9s published  %13s/s   %s", bar(r.published, target), number(r.published), number(int64(r.rate)),
-		faint.Render(fmt.Sprintf("%d behind, pid %d", r.behind, r.pid)))
-}
-
-func (k sinkStats) line(s stats) string {
-	if !k.ok {
-		return faint.Render("getting ready")
-	}
-	age := "caught up"
-	if k.lag > 0 {
-		age = fmt.Sprintf("%s records behind", number(k.lag))
-	}
-	line := fmt.Sprintf("%s  %-24s %s", bar(max(0, s.relay.published-k.lag), s.shop.target), age, faint.Render("as of "+short(k.age)+" ago"))
-	if k.role == "cache" && s.reads.reads > 0 {
-		line += faint.Render(fmt.Sprintf("   %s price reads, %.0f%% hits, ", number(s.reads.reads), percent(s.reads.hits, s.reads.reads)))
-		line += stale(s.reads.stale)
-	}
-	return line
-}
-
-func stale(n int64) string {
-	if n == 0 {
-		return good.Render("0 stale")
-	}
-	return bad.Render(number(n) + " stale")
-}
-
-func stage(name, text string) string {
-	return "  " + accent.Render(fmt.Sprintf("%-10s", name)) + " " + text
-}
-
-func bar(n, of int64) string {
-	full := 0
-	if of > 0 {
-		full = int(min(n, of) * barWidth / of)
-	}
-	return good.Render(strings.Repeat("█", full)) + faint.Render(strings.Repeat("░", barWidth-full))
 }
 
 // plain prints a line now and then, for logs and pipes.
@@ -187,10 +144,10 @@ func (p *plain) show(s stats) {
 		return
 	}
 	p.last = time.Now()
-	fmt.Fprintf(p.out, "%s  shop %s/%s  relay %s published, %d behind", clock(s.elapsed), number(s.shop.committed), number(s.shop.target),
-		number(s.relay.published), s.relay.behind)
+	fmt.Fprintf(p.out, "%s  shop %s of %s  relay %s published, %s behind", clock(s.elapsed), number(s.shop.committed), number(s.shop.target),
+		number(s.relay.published), number(s.relay.behind))
 	for _, k := range s.sinks {
-		fmt.Fprintf(p.out, "  %s lag %d", k.role, k.lag)
+		fmt.Fprintf(p.out, "  %s %s behind", k.role, number(k.lag))
 	}
 	fmt.Fprintln(p.out)
 }
@@ -200,32 +157,3 @@ func (p *plain) event(text string, _ bool) {
 }
 
 func (p *plain) close() {}
-
-func clock(d time.Duration) string {
-	d = d.Round(time.Second)
-	return fmt.Sprintf("%02d:%02d", int(d.Minutes()), int(d.Seconds())%60)
-}
-
-// short is an age in the two digits that matter.
-func short(d time.Duration) string {
-	if d < time.Second {
-		return d.Round(10 * time.Millisecond).String()
-	}
-	return d.Round(100 * time.Millisecond).String()
-}
-
-func percent(part, whole int64) float64 {
-	if whole == 0 {
-		return 0
-	}
-	return 100 * float64(part) / float64(whole)
-}
-
-// number shows a count with its thousands apart.
-func number(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}

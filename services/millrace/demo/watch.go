@@ -36,12 +36,17 @@ type relayStats struct {
 type sinkStats struct {
 	role string
 	ok   bool
-	lag  int64
+	// lag is how many records it has still to apply, applied about how many events it has, rate that of the last seconds.
+	lag, applied int64
+	rate         float64
 	// age is how old the youngest moment is up to which the sink holds everything; 0 if it is not known.
 	age time.Duration
 }
 
-type readStats struct{ reads, hits, stale int64 }
+type readStats struct {
+	reads, hits, stale int64
+	rate               float64
+}
 
 // children is how the children are asked.
 var children = &http.Client{Timeout: 2 * time.Second}

@@ -5,15 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/schemas/registry"
 	"github.com/millrace/millrace/services/devregistry"
 	"github.com/millrace/millrace/services/internal/embedded"
 )
@@ -26,11 +30,14 @@ type world struct {
 	brokers  []string
 	registry string
 	redis    string
-	// realKafka says that the broker is a real one.
-	realKafka bool
 
 	ends []func() error // what is to be ended, in reverse order
 }
+
+const (
+	lookTimeout  = 10 * time.Second // how long a server that was named may take to answer
+	cleanTimeout = 30 * time.Second // how long the removal of what the run left on it may take
+)
 
 // part is a line of what was started.
 type part struct{ name, what string }
@@ -60,6 +67,15 @@ func (w *world) stop() error {
 
 func (w *world) atEnd(f func() error) { w.ends = append(w.ends, f) }
 
+// clean removes at the end what the run left on a server that was named, also when the run was stopped.
+func (w *world) clean(ctx context.Context, f func(context.Context) error) {
+	w.atEnd(func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+		defer cancel()
+		return f(ctx)
+	})
+}
+
 func (w *world) startPostgres(ctx context.Context, cfg Config, dir string, say func(part), working func(string)) error {
 	if cfg.Postgres != "" {
 		return w.ownDatabase(ctx, cfg, say)
@@ -77,7 +93,9 @@ func (w *world) startPostgres(ctx context.Context, cfg Config, dir string, say f
 
 // ownDatabase makes a database for the run on a server that was named, and drops it at the end.
 func (w *world) ownDatabase(ctx context.Context, cfg Config, say func(part)) error {
-	conn, err := pgx.Connect(ctx, cfg.Postgres)
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(look, cfg.Postgres)
 	if err != nil {
 		return fmt.Errorf("--postgres: %w", err)
 	}
@@ -95,8 +113,7 @@ func (w *world) ownDatabase(ctx context.Context, cfg Config, say func(part)) err
 	if cfg.Keep != "" {
 		return nil
 	}
-	w.atEnd(func() error {
-		ctx := context.WithoutCancel(ctx)
+	w.clean(ctx, func(ctx context.Context) error {
 		conn, err := pgx.Connect(ctx, cfg.Postgres)
 		if err != nil {
 			return fmt.Errorf("drop database %s: %w", name, err)
@@ -125,21 +142,23 @@ func (w *world) startKafka(ctx context.Context, cfg Config, _ string, say func(p
 		}
 		w.atEnd(func() error { k.Stop(); return nil })
 		w.brokers = k.Brokers
-		say(part{"Kafka", "in-process broker (franz-go's kfake): for trying out, not for production"})
+		say(part{"Kafka", "in-process broker (kfake), to try out and not for production"})
 		return nil
 	}
-	w.brokers, w.realKafka = strings.Split(cfg.Kafka, ","), true
+	w.brokers = strings.Split(cfg.Kafka, ",")
 	cl, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...))
 	if err != nil {
 		return fmt.Errorf("--kafka: %w", err)
 	}
 	defer cl.Close()
-	if err := cl.Ping(ctx); err != nil {
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	if err := cl.Ping(look); err != nil {
 		return fmt.Errorf("--kafka: no broker answers at %s: %w", cfg.Kafka, err)
 	}
 	say(part{"Kafka", "the brokers you named, " + cfg.Kafka})
 	if cfg.Keep == "" {
-		w.atEnd(func() error { return w.deleteTopics(context.WithoutCancel(ctx)) })
+		w.clean(ctx, w.deleteTopics)
 	}
 	return nil
 }
@@ -162,16 +181,26 @@ func (w *world) deleteTopics(ctx context.Context) error {
 			mine = append(mine, t)
 		}
 	}
-	_, err = adm.DeleteTopics(ctx, mine...)
-	_, err2 := adm.DeleteGroups(ctx, "millrace."+w.sinkName("warehouse"), "millrace."+w.sinkName("search"), "millrace."+w.sinkName("cache"))
+	deleted, err := adm.DeleteTopics(ctx, mine...)
+	if err = errors.Join(err, deleted.Error()); err != nil {
+		err = fmt.Errorf("delete the demo's topics: %w", err)
+	}
+	var groups []string
+	for _, role := range roles {
+		groups = append(groups, "millrace."+w.sinkName(role))
+	}
+	gone, err2 := adm.DeleteGroups(ctx, groups...)
+	for _, g := range gone {
+		if g.Err != nil && !errors.Is(g.Err, kerr.GroupIDNotFound) {
+			err2 = errors.Join(err2, fmt.Errorf("delete group %s: %w", g.Group, g.Err))
+		}
+	}
 	return errors.Join(err, err2)
 }
 
 func (w *world) startRegistry(ctx context.Context, cfg Config, _ string, say func(part), _ func(string)) error {
 	if cfg.Registry != "" {
-		w.registry = cfg.Registry
-		say(part{"Registry", "the schema registry you named"})
-		return nil
+		return w.namedRegistry(ctx, cfg, say)
 	}
 	r, err := devregistry.New(devregistry.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -183,6 +212,52 @@ func (w *world) startRegistry(ctx context.Context, cfg Config, _ string, say fun
 	w.atEnd(func() error { cancel(); return <-done })
 	w.registry = r.URL()
 	say(part{"Registry", "in-process schema registry, compatibility checked"})
+	return nil
+}
+
+func (w *world) namedRegistry(ctx context.Context, cfg Config, say func(part)) error {
+	w.registry = cfg.Registry
+	r, err := registry.New(registry.Config{URL: cfg.Registry})
+	if err != nil {
+		return fmt.Errorf("--registry: %w", err)
+	}
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	if err := r.Ping(look); err != nil {
+		return fmt.Errorf("--registry: no registry answers: %w", err)
+	}
+	say(part{"Registry", "the schema registry you named"})
+	if cfg.Keep == "" {
+		w.clean(ctx, func(ctx context.Context) error { return w.deleteSubjects(ctx, r) })
+	}
+	return nil
+}
+
+// deleteSubjects removes the subjects of the run's topics. A registry deletes softly first, and for good when asked again.
+func (w *world) deleteSubjects(ctx context.Context, r *registry.Client) error {
+	subjects, err := r.Subjects(ctx)
+	if err != nil {
+		return fmt.Errorf("list the demo's subjects: %w", err)
+	}
+	for _, s := range subjects {
+		if !strings.HasPrefix(s, w.name) {
+			continue
+		}
+		for _, how := range []string{"", "?permanent=true"} {
+			req, err := http.NewRequestWithContext(ctx, http.MethodDelete, strings.TrimSuffix(w.registry, "/")+"/subjects/"+url.PathEscape(s)+how, nil)
+			if err != nil {
+				return errors.New("delete the demo's subjects: the registry's URL cannot be used")
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return fmt.Errorf("delete subject %s: %w", s, err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNotFound { // some know no soft deletion
+				return fmt.Errorf("delete subject %s: the registry answered %s", s, resp.Status)
+			}
+		}
+	}
 	return nil
 }
 
@@ -204,12 +279,14 @@ func (w *world) startRedis(ctx context.Context, cfg Config, _ string, say func(p
 	}
 	cl := redis.NewClient(opts)
 	defer cl.Close()
-	if err := cl.Ping(ctx).Err(); err != nil {
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	if err := cl.Ping(look).Err(); err != nil {
 		return fmt.Errorf("--redis: no server answers: %w", err)
 	}
 	say(part{"Redis", "the server you named"})
 	if cfg.Keep == "" {
-		w.atEnd(func() error { return w.deleteKeys(context.WithoutCancel(ctx), opts) })
+		w.clean(ctx, func(ctx context.Context) error { return w.deleteKeys(ctx, opts) })
 	}
 	return nil
 }
