@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -46,14 +47,33 @@ func openLogs(ctx context.Context, client *kgo.Client, until ends, names ...stri
 	}
 	logs := make(map[string][]*partitionLog, len(names))
 	for _, name := range names {
-		for _, p := range meta.Topics[name].Partitions.Sorted() {
-			s, _ := start.Lookup(name, p.Partition)
-			e, _ := end.Lookup(name, p.Partition)
-			logs[name] = append(logs[name], &partitionLog{
-				client: client, topic: name, id: meta.Topics[name].ID, partition: p.Partition, leader: p.Leader,
-				start: s.Offset, end: e.Offset,
-			})
+		if logs[name], err = openTopic(client, meta.Topics[name], start, end); err != nil {
+			return nil, fmt.Errorf("open %s to read it back: %w", name, err)
 		}
+	}
+	return logs, nil
+}
+
+// openTopic opens every partition of one topic. What the brokers left out of their answers is an error: a log without an
+// end would look empty.
+func openTopic(client *kgo.Client, topic kadm.TopicDetail, start, end kadm.ListedOffsets) ([]*partitionLog, error) {
+	if topic.Err != nil {
+		return nil, topic.Err
+	}
+	if len(topic.Partitions) == 0 {
+		return nil, errors.New("the brokers know no partition of it")
+	}
+	logs := make([]*partitionLog, 0, len(topic.Partitions))
+	for i, p := range topic.Partitions.Sorted() {
+		s, started := start.Lookup(topic.Topic, p.Partition)
+		e, ended := end.Lookup(topic.Topic, p.Partition)
+		if int(p.Partition) != i || !started || !ended {
+			return nil, fmt.Errorf("the brokers did not tell where partition %d begins and ends", i)
+		}
+		logs = append(logs, &partitionLog{
+			client: client, topic: topic.Topic, id: topic.ID, partition: p.Partition, leader: p.Leader,
+			start: s.Offset, end: e.Offset,
+		})
 	}
 	return logs, nil
 }
@@ -103,19 +123,23 @@ func reached(stable, high kadm.ListedOffsets) bool {
 	return all
 }
 
-// scan calls fn for the committed records in [from, end), in order. fn returns false to end the scan.
+// scan calls fn for the committed records in [from, end), in order. fn returns false to end the scan. An error means that
+// the brokers did not give everything; nothing may be concluded from what fn was called for.
 func (l *partitionLog) scan(ctx context.Context, from int64, fn func(*kgo.Record) bool) error {
 	for from < l.end {
-		records, next, err := l.fetch(ctx, from)
+		got, next, err := l.fetch(ctx, from)
+		if err == nil && next <= from {
+			err = l.ended(got)
+		}
 		if err != nil {
 			return fmt.Errorf("read %s, partition %d, from offset %d: %w", l.topic, l.partition, from, err)
 		}
-		for _, r := range records {
+		for _, r := range got.Records {
 			if r.Offset < l.end && !fn(r) {
 				return nil
 			}
 		}
-		if next <= from { // nothing is left below the end
+		if next <= from {
 			return nil
 		}
 		from = next
@@ -123,9 +147,23 @@ func (l *partitionLog) scan(ctx context.Context, from int64, fn func(*kgo.Record
 	return nil
 }
 
+// ended says whether an answer without any batch means that nothing is left below the end: compaction may have taken the
+// rest. A broker whose own log ends, or is open, before the end has not got the rest, or not yet again.
+func (l *partitionLog) ended(got kgo.FetchPartition) error {
+	stable := got.LastStableOffset
+	if stable < 0 {
+		stable = got.HighWatermark
+	}
+	if stable < l.end {
+		return fmt.Errorf("the broker's log is stable up to offset %d, it was up to %d", stable, l.end)
+	}
+	return nil
+}
+
 const fetchBytes = 4 << 20
 
-func (l *partitionLog) fetch(ctx context.Context, from int64) ([]*kgo.Record, int64, error) {
+// fetch returns one answer, and the offset after it: from itself if the answer held no batch.
+func (l *partitionLog) fetch(ctx context.Context, from int64) (got kgo.FetchPartition, next int64, err error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 0, 0, fetchBytes, 1
 	t := kmsg.NewFetchRequestTopic()
@@ -136,18 +174,22 @@ func (l *partitionLog) fetch(ctx context.Context, from int64) ([]*kgo.Record, in
 	req.Topics = append(req.Topics, t)
 	raw, err := l.client.Broker(int(l.leader)).RetriableRequest(ctx, req)
 	if err != nil {
-		return nil, 0, err
+		return got, from, err
 	}
 	resp := raw.(*kmsg.FetchResponse)
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return nil, 0, err
+		return got, from, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return nil, 0, fmt.Errorf("the broker answered for %d topics, not for one partition", len(resp.Topics))
+		return got, from, fmt.Errorf("the broker answered for %d topics, not for one partition", len(resp.Topics))
 	}
+	answer := &resp.Topics[0].Partitions[0]
 	opts := kgo.ProcessFetchPartitionOpts{Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: l.topic, Partition: l.partition}
-	fetched, next := kgo.ProcessFetchPartition(opts, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
-	return fetched.Records, next, fetched.Err
+	got, next = kgo.ProcessFetchPartition(opts, answer, kgo.DefaultDecompressor(), nil)
+	if got.Err == nil && next <= from && len(answer.RecordBatches) > 0 {
+		return got, from, fmt.Errorf("the broker sent %d bytes that are no whole batch", len(answer.RecordBatches))
+	}
+	return got, next, got.Err
 }
 
 // newest returns the value of the last committed record with the key, reading backwards from the end in growing steps;
