@@ -85,11 +85,11 @@ func (c *chaos) next() *role {
 // rest is how long a victim is left alone that was killed often enough.
 const rest = 4 * time.Second
 
-// pause lets time pass: nothing is waited for, the moment is to be random.
+// pause lets time pass: nothing is waited for, the moment is to be random. Short pauses are likelier: who has just come back has
+// most to do.
 func (c *chaos) pause(upTo time.Duration) {
-	if c.rng.IntN(4) > 0 { // else at once
-		time.Sleep(time.Duration(c.rng.Int64N(int64(upTo))))
-	}
+	share := c.rng.Float64()
+	time.Sleep(time.Duration(share * share * share * float64(upTo)))
 }
 
 func (c *chaos) log(round int, p shop.Progress, victims []*role, how string) {

@@ -16,6 +16,7 @@
 //	trade_test.go    the application at work, in bursts and at a pace
 //	chaos_test.go    whom to kill, and when
 //	end_test.go      caught up, by evidence; the proof; what a failed run leaves
+//	states_test.go   what the cache's sink remembers of every entity
 //	kill_test.go     the relay and each sink killed at random; planted_test.go: the proof can fail
 //	standby_test.go  two relays: the leader is killed or frozen, the other takes over
 //	servers_test.go  PostgreSQL and Kafka killed under everybody

@@ -142,6 +142,11 @@ func (w *world) mustProve() {
 		}
 	}
 	w.mustHoldNothingBack()
+	if wrong, compared, example := w.wrongStates(); wrong != 0 {
+		w.t.Errorf("NOT SO: the cache's states = the application's own tables (%d compared, %d differ%s)", compared, wrong, example)
+	} else {
+		w.t.Logf("proved: the cache's states = the application's own tables (%d compared)", compared)
+	}
 	w.mustShowNothingStale()
 }
 

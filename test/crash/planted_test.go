@@ -60,6 +60,9 @@ func (w *world) plantDifferences() {
 		w.exec(d.undo...)
 	}
 	w.exec(`update shop.product set price = price + 1`)
+	if wrong, _, _ := w.wrongStates(); wrong != int(w.count(`select count(*) from shop.product where retired_at is null`)) {
+		w.t.Errorf("prices that the cache was not told of: %d states were found to be wrong", wrong)
+	}
 	if stale, cached := w.stalePages(); stale != cached {
 		w.t.Errorf("prices that the cache was not told of: found out of %d of %d pages", stale, cached)
 	}

@@ -8,9 +8,6 @@ import (
 	"sync"
 
 	"github.com/millrace/millrace/consumers/cache/client"
-	"github.com/millrace/millrace/consumers/cache/redis"
-	"github.com/millrace/millrace/consumers/fold"
-	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/services/shop"
 )
@@ -37,6 +34,7 @@ func newTrade(w *world) *trade {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.states = w.openStates(catalogue)
 	cache, err := client.New(client.Config{URL: w.redis, Prefix: w.cachePrefix()})
 	if err != nil {
 		w.t.Fatal(err)
@@ -44,31 +42,8 @@ func newTrade(w *world) *trade {
 	w.t.Cleanup(func() { cache.Close() })
 	return &trade{
 		w: w, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 1)), closing: make(chan struct{}), done: make(chan struct{}),
-		cfg: shop.Config{Pool: w.pool, Catalogue: catalogue, Cache: cache, Applied: w.applied(catalogue), Logger: slog.New(slog.DiscardHandler), Views: 150},
+		cfg: shop.Config{Pool: w.pool, Catalogue: catalogue, Cache: cache, Applied: shop.AppliedBy(w.states.sink.Load, w.states.columns["product"]), Logger: slog.New(slog.DiscardHandler), Views: 150},
 	}
-}
-
-// applied tells up to which version of a product the cache is known to be invalidated, from what its sink has stored.
-func (w *world) applied(catalogue *schemas.Catalogue) func(context.Context, string) (int64, bool, error) {
-	w.t.Helper()
-	projections, err := projection.Load(catalogue, w.dir+"/projections/*.yaml")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	var all []fold.Projection
-	var columns []projection.Column
-	for _, p := range projections {
-		all = append(all, p)
-		if p.Entity() == "product" {
-			columns = p.Columns()
-		}
-	}
-	s, err := redis.Open(redis.Config{URL: w.redis, Prefix: w.cachePrefix(), Projections: all, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { s.Close() })
-	return shop.AppliedBy(s.Load, columns)
 }
 
 // open begins; the shop is open until close.

@@ -31,6 +31,7 @@ type world struct {
 	binary string
 	pool   *pgxpool.Pool
 	shop   *trade
+	states *states
 	roles  []*role
 }
 
