@@ -25,6 +25,9 @@ var (
 	// not known any more.
 	ErrParkedMissing = errors.New("the parked topic is missing")
 
+	// ErrParkedForgets says that the parked topic is not a compacted one: Kafka may delete the events it holds.
+	ErrParkedForgets = errors.New("the parked topic forgets")
+
 	// ErrParkedUnreadable says that the parked topic holds a record that no relay wrote, or a later version's.
 	ErrParkedUnreadable = errors.New("a parked event cannot be read")
 

@@ -250,6 +250,19 @@ func TestACursorTopicThatForgetsStops(t *testing.T) {
 	r.stopsWith(relay.ErrCursorForeign)
 }
 
+// Promise 7: nothing that was parked is dropped.
+func TestPromise7AParkedTopicThatForgetsStops(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, fakeBroker(t), &memoryRegistry{})
+	r.publishOne("k", 1, 1)
+	policy := "compact,delete"
+	alter := []kadm.AlterConfig{{Name: "cleanup.policy", Value: &policy}}
+	if _, err := r.admin().AlterTopicConfigs(t.Context(), alter, relay.ParkedTopic(r.name)); err != nil {
+		t.Fatal(err)
+	}
+	r.stopsWith(relay.ErrParkedForgets)
+}
+
 // What somebody else writes to the cursor topic does not become the cursor.
 func TestAnUnreadableCursorStops(t *testing.T) {
 	t.Parallel()

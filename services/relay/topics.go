@@ -75,13 +75,7 @@ func (t *topics) configs(topic Topic) map[string]string {
 // returns where the cursor is kept.
 func (t *topics) ensureInternals(ctx context.Context, started bool) (place, error) {
 	for name, topic := range t.internals() {
-		if started {
-			if err := t.mustExist(ctx, name); err != nil {
-				return place{}, err
-			}
-			continue
-		}
-		if _, err := t.ensure(ctx, name, topic, topic.Configs); err != nil {
+		if err := t.ensureInternal(ctx, name, topic, started); err != nil {
 			return place{}, err
 		}
 	}
@@ -98,10 +92,20 @@ func (t *topics) ensureInternals(ctx context.Context, started bool) (place, erro
 		return place{}, stopf("give this outbox another name, or remove the topic if nothing was ever published",
 			"%w: topic %s has %d partitions, a cursor topic has %d", ErrCursorForeign, name, n, cursorPartitions)
 	}
-	if err := t.checkCompacted(ctx, name); err != nil {
-		return place{}, err
-	}
 	return place{cluster: meta.Cluster, topicID: base64.RawURLEncoding.EncodeToString(detail.ID[:])}, nil
+}
+
+func (t *topics) ensureInternal(ctx context.Context, name string, topic Topic, started bool) error {
+	var err error
+	if started {
+		err = t.mustExist(ctx, name)
+	} else {
+		_, err = t.ensure(ctx, name, topic, topic.Configs)
+	}
+	if err != nil {
+		return err
+	}
+	return t.checkCompacted(ctx, name)
 }
 
 // mustExist stops when a topic that a started outbox cannot do without is gone. Making it anew would look like a start
@@ -121,8 +125,8 @@ func (t *topics) mustExist(ctx context.Context, name string) error {
 // place says which topic of which cluster holds the cursor.
 type place struct{ cluster, topicID string }
 
-// checkCompacted refuses a cursor topic that forgets: Kafka would delete the cursor of a quiet outbox. Without the right
-// to read configs nothing can be said.
+// checkCompacted refuses a cursor or parked topic that forgets: Kafka would delete the cursor of a quiet outbox, and events
+// that were parked long ago. Without the right to read configs nothing can be said.
 func (t *topics) checkCompacted(ctx context.Context, name string) error {
 	described, err := t.admin.DescribeTopicConfigs(ctx, name)
 	if err != nil {
@@ -132,10 +136,14 @@ func (t *topics) checkCompacted(ctx context.Context, name string) error {
 	if err != nil || resource.Err != nil {
 		return nil
 	}
+	unfit := ErrCursorForeign
+	if name == parkedTopic(t.cfg.Outbox) {
+		unfit = ErrParkedForgets
+	}
 	for _, c := range resource.Configs {
 		if c.Key == "cleanup.policy" && c.MaybeValue() != "compact" {
-			return stopf("set cleanup.policy=compact on it", "%w: topic %s has cleanup.policy=%s and may delete the cursor",
-				ErrCursorForeign, name, c.MaybeValue())
+			return stopf("set cleanup.policy=compact on it", "%w: topic %s has cleanup.policy=%s and may delete what it holds",
+				unfit, name, c.MaybeValue())
 		}
 	}
 	return nil
