@@ -69,7 +69,7 @@ func (s *Shop) reprice(ctx context.Context, d *deed) (int, error) {
 		if p.retired {
 			continue
 		}
-		price := max(p.price*cents(80+d.rng.IntN(45))/100, 99) % 9_999_999
+		price := newPrice(p.price, d.rng)
 		if _, err := d.tx.Exec(ctx, s.in(`update {{shop}}.product set price = $2, row_version = row_version + 1 where product_id = $1`), id, price.String()); err != nil {
 			return n, err
 		}
@@ -99,6 +99,11 @@ func (s *Shop) retire(ctx context.Context, d *deed) (int, error) {
 		return 0, err
 	}
 	return 1, s.out.Write(ctx, d.tx, e)
+}
+
+// newPrice is 20 % less to 20 % more, but stays between 1 and 300 whatever the number of sales.
+func newPrice(old cents, rng *rand.Rand) cents {
+	return min(max(old*cents(80+rng.IntN(41))/100, 100), 30_000)
 }
 
 // page is what the price page shows of a product.
