@@ -207,9 +207,7 @@ func (p *Process) end(sig syscall.Signal) {
 // ready calls probe until it succeeds, the process ends or timeout passes.
 func (p *Process) ready(timeout time.Duration, probe func() error) error {
 	deadline := time.Now().Add(timeout)
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		err := probe()
 		if err == nil {
 			return nil
@@ -220,7 +218,7 @@ func (p *Process) ready(timeout time.Duration, probe func() error) error {
 		select {
 		case <-p.done:
 			return fmt.Errorf("%s ended while starting (%v); its last output:\n%s", p.name, p.state, lastLines(p.Output(), 40))
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
