@@ -60,6 +60,9 @@ type calendar struct {
 	ticks atomic.Int64
 }
 
+// callsPerEvent is about how often the time is asked for each event, with what is rolled back: the days end today and not after.
+const callsPerEvent = 1.3
+
 // unboundedRun is the number of transactions that fill the days of a run that has no end.
 const unboundedRun = 100_000
 
@@ -70,7 +73,7 @@ func newCalendar(days int, events int64) *calendar {
 	}
 	span := time.Duration(days) * 24 * time.Hour
 	start := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, 1).Add(-span)
-	return &calendar{start: start, step: max(span/time.Duration(ticks), time.Microsecond)}
+	return &calendar{start: start, step: max(time.Duration(float64(span)/float64(ticks)/callsPerEvent), time.Microsecond)}
 }
 
 // now is later than it was at the last call. It has microseconds, as the database does.

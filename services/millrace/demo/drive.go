@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -201,7 +202,12 @@ func (r *run) look(ctx context.Context) {
 	s.relay = r.lookAtRelay(ctx, p.Events)
 	sinks, err := r.site.sinkStatuses(ctx, r.world)
 	if err != nil {
-		sinks = r.last.sinks
+		sinks = slices.Clone(r.last.sinks)
+	}
+	if ends, err := r.ends(ctx); err == nil {
+		for i := range sinks {
+			sinks[i].lag = behind(sinks[i].positions, ends)
+		}
 	}
 	if sinks == nil {
 		for _, role := range roles {
@@ -245,20 +251,34 @@ func (r *run) caughtUp(ctx context.Context) bool {
 	if err != nil || a.Seq+a.Parked < r.total {
 		return false
 	}
-	ends, err := r.adm.ListCommittedOffsets(ctx, r.world.topics()...)
-	if err != nil || ends.Error() != nil {
-		return false
-	}
-	positions, err := r.site.sinkPositions(ctx, r.world)
+	ends, err := r.ends(ctx)
 	if err != nil {
 		return false
 	}
-	all := true
-	ends.Each(func(o kadm.ListedOffset) {
-		for _, role := range roles {
-			at, ok := positions[role][place(o.Topic, o.Partition)]
-			all = all && (ok && at >= o.Offset || o.Offset == 0)
-		}
-	})
-	return all
+	sinks, err := r.site.sinkStatuses(ctx, r.world)
+	if err != nil {
+		return false
+	}
+	return !slices.ContainsFunc(sinks, func(k sinkStats) bool { return behind(k.positions, ends) > 0 })
+}
+
+// ends are the ends of the topics, by place: what is committed.
+func (r *run) ends(ctx context.Context) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, children.Timeout)
+	defer cancel()
+	list, err := r.adm.ListCommittedOffsets(ctx, r.world.topics()...)
+	if err = errors.Join(err, list.Error()); err != nil {
+		return nil, err
+	}
+	ends := map[string]int64{}
+	list.Each(func(o kadm.ListedOffset) { ends[place(o.Topic, o.Partition)] = o.Offset })
+	return ends, nil
+}
+
+// behind is how many offsets lie between positions and ends.
+func behind(positions, ends map[string]int64) (n int64) {
+	for at, end := range ends {
+		n += max(0, end-max(0, positions[at]))
+	}
+	return n
 }

@@ -39,6 +39,8 @@ type sinkStats struct {
 	// lag is how many records it has still to apply, applied about how many events it has, rate that of the last seconds.
 	lag, applied int64
 	rate         float64
+	// positions are by place.
+	positions map[string]int64
 	// age is how old the youngest moment is up to which the sink holds everything; 0 if it is not known.
 	age time.Duration
 }
@@ -79,7 +81,6 @@ type relayAnswer struct {
 
 type sinkAnswer struct {
 	Problem    string `json:"problem"`
-	Lag        int64  `json:"lag"`
 	Partitions []struct {
 		Topic        string    `json:"topic"`
 		Partition    int32     `json:"partition"`
@@ -104,29 +105,14 @@ func (s *site) sinkStatuses(ctx context.Context, w *world) ([]sinkStats, error) 
 	var out []sinkStats
 	for _, role := range roles {
 		a := all["sink "+w.sinkName(role)]
-		one := sinkStats{role: role, ok: a.Problem == "" && len(a.Partitions) > 0, lag: a.Lag}
+		one := sinkStats{role: role, ok: a.Problem == "" && len(a.Partitions) > 0, positions: map[string]int64{}}
 		for _, p := range a.Partitions {
+			one.positions[place(p.Topic, p.Partition)] = p.Position
 			if !p.ValidThrough.IsZero() {
 				one.age = max(one.age, time.Since(p.ValidThrough))
 			}
 		}
 		out = append(out, one)
-	}
-	return out, nil
-}
-
-// sinkPositions returns the position of every partition, by role and place.
-func (s *site) sinkPositions(ctx context.Context, w *world) (map[string]map[string]int64, error) {
-	var all map[string]sinkAnswer
-	if err := getJSON(ctx, "http://"+s.sinksHTTP+"/v1/status", &all); err != nil {
-		return nil, err
-	}
-	out := map[string]map[string]int64{}
-	for _, role := range roles {
-		out[role] = map[string]int64{}
-		for _, p := range all["sink "+w.sinkName(role)].Partitions {
-			out[role][place(p.Topic, p.Partition)] = p.Position
-		}
 	}
 	return out, nil
 }
