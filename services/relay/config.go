@@ -56,7 +56,8 @@ type Config struct {
 	// it is.
 	Topics map[string]Topic `yaml:"topics"`
 
-	// TopicDefaults fill what an entry of Topics leaves out, and make topics that an event names but Topics does not.
+	// TopicDefaults fill what an entry of Topics leaves out, and make topics that an event names but Topics does not: up to
+	// 1,000 of them, then the events of further ones are parked.
 	TopicDefaults Topic `yaml:"topic_defaults"`
 
 	// OnlyListed parks events whose topic is not in Topics, instead of making the topic. Default false.

@@ -18,6 +18,9 @@ const (
 	// maxKeyBytes is the longest key published: the longest that names an entity to the consumers, which skip an event with
 	// a longer one.
 	maxKeyBytes = 8 << 10
+	// maxUnlisted bounds the topics that events name and the configuration does not: the cursor holds each, and is written
+	// with every transaction.
+	maxUnlisted = 1000
 	// recordOverhead is what a record weighs besides key, value and headers, at most.
 	recordOverhead = 64
 	// maxAhead is how far a record's timestamp may lie in the future; brokers refuse more than an hour by default.
@@ -130,6 +133,9 @@ func (f *framer) finish(ctx context.Context, b *batch, e *store.Event, value []b
 	}
 	n, ok := next.Partitions[e.Topic]
 	if !ok {
+		if wrong := f.checkRoom(e.Topic, next); wrong != nil {
+			return wrong, nil
+		}
 		var err error
 		if n, err = f.partitions(ctx, e.Topic); err != nil {
 			return f.topicFault(e.Topic, err)
@@ -139,6 +145,23 @@ func (f *framer) finish(ctx context.Context, b *batch, e *store.Event, value []b
 	next.Seq++
 	f.add(b, e, value, writer, next.Seq, n)
 	return nil, nil
+}
+
+// checkRoom says whether one more topic may be published to.
+func (f *framer) checkRoom(topic string, next *cursor) *fault {
+	if _, listed := f.cfg.Topics[topic]; listed || len(next.Partitions) < maxUnlisted {
+		return nil
+	}
+	unlisted := 0
+	for name := range next.Partitions {
+		if _, listed := f.cfg.Topics[name]; !listed {
+			unlisted++
+		}
+	}
+	if unlisted < maxUnlisted {
+		return nil
+	}
+	return faultf(ReasonTopic, "%d topics that are not configured are published to already, no more are taken: configure this one", unlisted)
 }
 
 // topicFault parks the event when the broker refuses to make a topic that nobody configured. A configured one is waited for.

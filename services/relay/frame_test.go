@@ -123,6 +123,24 @@ func TestOnlyListedTopics(t *testing.T) {
 	}
 }
 
+// Whoever may write to the outbox can name topics without end; the cursor must not grow with them.
+func TestPromise7TheTopicsThatNobodyConfiguredAreBounded(t *testing.T) {
+	b := newBench(func(c *Config) { c.Topics = map[string]Topic{"listed": {}} })
+	e := someEvent()
+	for n := range maxUnlisted {
+		b.cursor.Partitions[fmt.Sprint("topic-", n)] = 1
+	}
+	p, err := decodeParked(framed(t, b, e).Value)
+	if err != nil || p.Reason != ReasonTopic || !strings.Contains(p.Detail, "1000 topics") {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for _, name := range []string{"listed", "topic-7"} {
+		if e.Topic = name; framed(t, b, e).Topic != name {
+			t.Errorf("an event of %s was parked", name)
+		}
+	}
+}
+
 // Records that were handed out must not move when later ones need room.
 func TestSlabsDoNotMove(t *testing.T) {
 	b := newBatch(4)

@@ -85,7 +85,9 @@ func TestALogMayEndInWhatCompactionTook(t *testing.T) {
 func TestPromise3ALogWithoutAnEndIsNotEmpty(t *testing.T) {
 	t.Parallel()
 	_, client := threeRecords(t)
-	silent := func(context.Context, *kadm.Client, []string) (kadm.ListedOffsets, error) { return kadm.ListedOffsets{}, nil }
+	silent := func(context.Context, *kadm.Client, []string) (kadm.ListedOffsets, error) {
+		return kadm.ListedOffsets{}, nil
+	}
 	if logs, err := openLogs(t.Context(), client, silent, "log"); err == nil || !strings.Contains(err.Error(), "log") {
 		t.Errorf("%+v, %v", logs, err)
 	}
