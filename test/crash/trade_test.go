@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/millrace/millrace/consumers/cache/client"
 	"github.com/millrace/millrace/schemas"
@@ -85,7 +86,7 @@ func (d *trade) stretch(ctx context.Context, i int) error {
 func (d *trade) business(ctx context.Context, events, rate int) error {
 	cfg := d.cfg
 	cfg.Seed, cfg.Events, cfg.Rate = d.rng.Uint64(), int64(events), float64(rate)
-	s, err := shop.New(ctx, cfg)
+	s, err := d.newShop(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -102,6 +103,26 @@ func (d *trade) business(ctx context.Context, events, rate int) error {
 		return fmt.Errorf("promise 4: stale pages were shown, such as %+v", stale[0])
 	}
 	return nil
+}
+
+// shopPatience is how long the database may be away while a stretch begins, as the shop has it for one that runs.
+const shopPatience = time.Minute
+
+// newShop opens the shop, waiting for a database that is being killed and started again.
+func (d *trade) newShop(ctx context.Context, cfg shop.Config) (*shop.Shop, error) {
+	again := time.NewTicker(200 * time.Millisecond)
+	defer again.Stop()
+	for until := time.Now().Add(shopPatience); ; {
+		s, err := shop.New(ctx, cfg)
+		if err == nil || time.Now().After(until) {
+			return s, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func add(a, b shop.Progress) shop.Progress {
