@@ -20,7 +20,7 @@
 //
 //	relay.go, leader.go    stand by, lead, start over
 //	start.go, first.go     what has to be true before the first poll; where the cursor comes from
-//	topics.go, log.go      topics are made; their committed records are read back
+//	topics.go, log.go      topics are made; their committed records are read back; seq.go looks for the highest version
 //	loop.go, flush.go      poll, publish, flush gate: the heart
 //	frame.go, headers.go   rows become records
 //	schemaids.go           schemas become registry ids

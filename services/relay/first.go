@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -46,7 +47,25 @@ func (s *session) loadCursor(
 		return nil, fmt.Errorf("record the first start: %w", err)
 	}
 	s.r.point(pointFirst)
-	return &cursor{Partitions: map[string]int32{}}, nil
+	return s.firstCursor(ctx)
+}
+
+// firstCursor stands before the first event. Its seq goes on from the highest in the topics: sinks would skip what another
+// outbox, or an earlier one, has had the versions of.
+func (s *session) firstCursor(ctx context.Context) (*cursor, error) {
+	c := &cursor{Partitions: map[string]int32{}}
+	names, err := s.existing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		seq, err := s.topics.highestSeq(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		c.Seq = max(c.Seq, seq)
+	}
+	return c, nil
 }
 
 func (s *session) checkPlace(first, here store.First, started, found bool) error {
@@ -101,25 +120,9 @@ func (s *session) checkNothingOut(ctx context.Context, logs map[string][]*partit
 
 // eventLogs opens those of the configured topics that exist.
 func (s *session) eventLogs(ctx context.Context) ([]*partitionLog, error) {
-	var names []string
-	for name := range s.cfg.Topics {
-		names = append(names, name)
-	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	meta, err := kadm.NewClient(s.client).Metadata(ctx, names...)
-	if err != nil {
-		return nil, fmt.Errorf("ask Kafka about the events topics: %w", err)
-	}
-	names = names[:0]
-	for name, detail := range meta.Topics {
-		if !errors.Is(detail.Err, kerr.UnknownTopicOrPartition) {
-			names = append(names, name)
-		}
-	}
-	if len(names) == 0 {
-		return nil, nil
+	names, err := s.existing(ctx)
+	if err != nil || len(names) == 0 {
+		return nil, err
 	}
 	logs, err := openLogs(ctx, s.client, committedEnds, names...)
 	if err != nil {
@@ -130,6 +133,24 @@ func (s *session) eventLogs(ctx context.Context) ([]*partitionLog, error) {
 		all = append(all, l...)
 	}
 	return all, nil
+}
+
+// existing returns those of the configured topics that exist.
+func (s *session) existing(ctx context.Context) ([]string, error) {
+	if len(s.cfg.Topics) == 0 {
+		return nil, nil
+	}
+	meta, err := s.topics.admin.Metadata(ctx, slices.Collect(maps.Keys(s.cfg.Topics))...)
+	if err != nil {
+		return nil, fmt.Errorf("ask Kafka about the events topics: %w", err)
+	}
+	var names []string
+	for name, detail := range meta.Topics {
+		if !errors.Is(detail.Err, kerr.UnknownTopicOrPartition) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // published says whether a record was written by a relay of this outbox.

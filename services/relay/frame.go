@@ -35,7 +35,9 @@ type framer struct {
 	lines  *lines
 	// partitions makes sure that a topic exists and returns how many partitions it has.
 	partitions func(ctx context.Context, topic string) (int32, error)
-	now        func() time.Time
+	// highest returns the highest millrace-seq that a topic holds.
+	highest func(ctx context.Context, topic string) (int64, error)
+	now     func() time.Time
 }
 
 // frame makes the records of a page, in row order, and advances next past it: seq, row, event, partitions. An error means
@@ -131,19 +133,31 @@ func (f *framer) finish(ctx context.Context, b *batch, e *store.Event, value []b
 	if size := recordSize(f.source, e, value, writer); size > f.cfg.MaxRecordBytes {
 		return faultf(ReasonSize, "the record would have %d bytes, at most %d are published", size, f.cfg.MaxRecordBytes), nil
 	}
-	n, ok := next.Partitions[e.Topic]
-	if !ok {
-		if wrong := f.checkRoom(e.Topic, next); wrong != nil {
-			return wrong, nil
+	if _, known := next.Partitions[e.Topic]; !known {
+		if wrong, err := f.firstUse(ctx, e.Topic, next); wrong != nil || err != nil {
+			return wrong, err
 		}
-		var err error
-		if n, err = f.partitions(ctx, e.Topic); err != nil {
-			return f.topicFault(e.Topic, err)
-		}
-		next.Partitions[strings.Clone(e.Topic)] = n
 	}
 	next.Seq++
-	f.add(b, e, value, writer, next.Seq, n)
+	f.add(b, e, value, writer, next.Seq, next.Partitions[e.Topic])
+	return nil, nil
+}
+
+// firstUse takes a topic into the cursor. Seq goes on from what others have left there: sinks skip what is not above it.
+func (f *framer) firstUse(ctx context.Context, topic string, next *cursor) (*fault, error) {
+	if wrong := f.checkRoom(topic, next); wrong != nil {
+		return wrong, nil
+	}
+	n, err := f.partitions(ctx, topic)
+	if err != nil {
+		return f.topicFault(topic, err)
+	}
+	seq, err := f.highest(ctx, topic)
+	if err != nil {
+		return f.topicFault(topic, err)
+	}
+	next.Seq = max(next.Seq, seq)
+	next.Partitions[strings.Clone(topic)] = n
 	return nil, nil
 }
 
@@ -164,12 +178,13 @@ func (f *framer) checkRoom(topic string, next *cursor) *fault {
 	return faultf(ReasonTopic, "%d topics that are not configured are published to already, no more are taken: configure this one", unlisted)
 }
 
-// topicFault parks the event when the broker refuses to make a topic that nobody configured. A configured one is waited for.
+// topicFault parks the event when the broker refuses to make or show a topic that nobody configured. A configured one is
+// waited for.
 func (f *framer) topicFault(topic string, err error) (*fault, error) {
 	if _, listed := f.cfg.Topics[topic]; listed || !refusesTopic(err) {
 		return nil, err
 	}
-	return faultf(ReasonTopic, "the broker refuses to make it: %v", err), nil
+	return faultf(ReasonTopic, "the broker refuses it: %v", err), nil
 }
 
 func refusesTopic(err error) bool {

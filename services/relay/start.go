@@ -158,7 +158,8 @@ func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog
 	}
 	s.r.status.parked(held.events)
 	return &framer{
-		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: held, partitions: s.topics.partitions, now: time.Now,
+		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: held,
+		partitions: s.topics.partitions, highest: s.topics.highestSeq, now: time.Now,
 	}, nil
 }
 
