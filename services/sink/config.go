@@ -33,9 +33,20 @@ type Config struct {
 	Entities []string `yaml:"entities"`
 	// BatchEvents is the most events applied at once. Default 5000.
 	BatchEvents int `yaml:"batch_events"`
-	// SessionTimeout is how long the partitions of a process that was killed wait before the group gives them to another, or to
-	// the same one started again. Brokers usually allow 6 s to 30 min. Default 45 s, Kafka's own.
+	// SessionTimeout is how long the partitions of a process that was killed wait before the group gives them to another, or to its
+	// successor. Default 10 s for an embedded backend, whose store belongs to one process anyway; 45 s, as Kafka has it, for others.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
+}
+
+// embeddedSession is the default session timeout of an embedded backend.
+const embeddedSession = 10 * time.Second
+
+// sessionTimeout is the one to use; 0 means Kafka's default.
+func (c Config) sessionTimeout() time.Duration {
+	if c.SessionTimeout == 0 && kinds[c.Kind].needs == "path" {
+		return embeddedSession
+	}
+	return c.SessionTimeout
 }
 
 const maxBatchEvents = 1_000_000

@@ -124,7 +124,7 @@ func (s *Sink) consume(ctx context.Context, b backend) error {
 	}
 	c, err := consumers.New(consumers.Config{
 		Name: s.cfg.Name, Group: Group(s.cfg.Name), Topics: s.topics, Kafka: s.parts.Kafka, Registry: s.parts.Registry,
-		Catalogue: s.parts.Catalogue, BatchEvents: s.cfg.BatchEvents, SessionTimeout: s.cfg.SessionTimeout, Logger: s.parts.Logger, Registerer: s.parts.Metrics,
+		Catalogue: s.parts.Catalogue, BatchEvents: s.cfg.BatchEvents, SessionTimeout: s.cfg.sessionTimeout(), Logger: s.parts.Logger, Registerer: s.parts.Metrics,
 	}, folder)
 	if err != nil {
 		return errors.Join(err, letters.Close())
