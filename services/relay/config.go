@@ -80,7 +80,8 @@ type Config struct {
 	PageSize int `yaml:"page_size"`
 
 	// MaxRecordBytes is the largest record published, key, value and headers together; larger ones are parked. The
-	// topics the relay makes accept it; topics made by others must (max.message.bytes). Default 1,000,000.
+	// topics the relay makes accept it; what is larger than a topic of others takes (max.message.bytes) is parked as well.
+	// Default 1,000,000.
 	MaxRecordBytes int `yaml:"max_record_bytes"`
 
 	// PollMin and PollMax bound the pause between polls that found nothing: it starts at PollMin and doubles to PollMax.

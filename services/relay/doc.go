@@ -26,7 +26,7 @@
 //	schemaids.go           schemas become registry ids
 //	partition.go, batch.go where a record goes, and what it is made in
 //	lines.go, parked.go    what cannot be published, and what must wait behind it; readparked.go lists it
-//	producer.go            two transactional clients in turn
+//	producer.go            two transactional clients in turn; limits.go knows how much each topic takes
 //	commit.go              the commit under way, while the next page is read and sent
 //	cursor.go              the record that says what has been published
 //	status.go, trouble.go  what an operator sees; watch.go, meter.go, metrics.go; inspect.go asks without a relay

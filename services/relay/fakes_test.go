@@ -247,6 +247,7 @@ func (b *bench) newLoop(cfg Config, at *cursor) loop {
 		framer: &framer{
 			cfg: cfg, source: []byte("/s"), lines: held, now: now,
 			partitions: func(context.Context, string) (int32, error) { return 3, nil },
+			limit:      newLimits(cfg, map[string]int{}).record,
 			highest:    func(context.Context, string) (int64, error) { return 0, nil },
 			ids: &schemaIDs{
 				registry: fakeRegistry(func(string, string) (int, error) { return 7, nil }), subjects: TopicRecordSubjects,

@@ -37,7 +37,9 @@ type framer struct {
 	partitions func(ctx context.Context, topic string) (int32, error)
 	// highest returns the highest millrace-seq that a topic holds.
 	highest func(ctx context.Context, topic string) (int64, error)
-	now     func() time.Time
+	// limit returns the size of the largest record that a topic takes.
+	limit func(topic string) int
+	now   func() time.Time
 }
 
 // frame makes the records of a page, in row order, and advances next past it: seq, row, event, partitions. An error means
@@ -130,13 +132,14 @@ func bodyFault(err error) *fault {
 }
 
 func (f *framer) finish(ctx context.Context, b *batch, e *store.Event, value []byte, writer []pair, next *cursor) (*fault, error) {
-	if size := recordSize(f.source, e, value, writer); size > f.cfg.MaxRecordBytes {
-		return faultf(ReasonSize, "the record would have %d bytes, at most %d are published", size, f.cfg.MaxRecordBytes), nil
-	}
 	if _, known := next.Partitions[e.Topic]; !known {
 		if wrong, err := f.firstUse(ctx, e.Topic, next); wrong != nil || err != nil {
 			return wrong, err
 		}
+	}
+	// Promise 7: a record that its topic refuses would be sent again and again.
+	if size, most := recordSize(f.source, e, value, writer), f.limit(e.Topic); size > most {
+		return faultf(ReasonSize, "the record would have %d bytes, the topic takes at most %d", size, most), nil
 	}
 	next.Seq++
 	f.add(b, e, value, writer, next.Seq, next.Partitions[e.Topic])
@@ -235,7 +238,7 @@ func (f *framer) park(b *batch, e *store.Event, wrong *fault) error {
 	key := lineKey(e.Key)
 	p := park(e, wrong, f.lines.add(strings.Clone(e.Topic), strings.Clone(key)), f.now())
 	p.Key = key
-	value, err := p.encode()
+	value, err := p.encode(f.limit(parkedTopic(f.cfg.Outbox)))
 	if err != nil {
 		return err
 	}

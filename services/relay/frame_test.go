@@ -193,7 +193,7 @@ func FuzzParseHeaders(f *testing.F) {
 
 func FuzzDecodeParked(f *testing.F) {
 	e := someEvent()
-	value, err := park(&e, faultf(ReasonBody, "x"), 3, fakeNow).encode()
+	value, err := park(&e, faultf(ReasonBody, "x"), 3, fakeNow).encode(maxParkedBytes)
 	if err != nil {
 		f.Fatal(err)
 	}

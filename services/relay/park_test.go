@@ -3,10 +3,12 @@ package relay_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/schemas"
@@ -84,6 +86,50 @@ func TestPromise7ABadEventNeverStopsTheStream(t *testing.T) {
 		}
 		if s := run.Status(); s.Parked != int64(len(want)) || s.State != relay.StateLeading {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A topic of somebody else may take less than the relay would send, and may be told so while it is published to.
+func TestPromise7AnEventThatItsTopicDoesNotTakeIsParked(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, r *rig) {
+		limit := func(n string) map[string]*string { return map[string]*string{"max.message.bytes": &n} }
+		if _, err := r.admin().CreateTopic(t.Context(), 3, 1, limit("20000"), r.topic); err != nil {
+			t.Fatal(err)
+		}
+		rnd := rand.New(rand.NewPCG(7, 7))
+		write := func(key string, size int) {
+			pad := make([]byte, size) // that does not compress
+			for i := range pad {
+				pad[i] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-"[rnd.IntN(64)]
+			}
+			r.row(r.topic, key, r.fingerprint(), nil, fmt.Sprintf(`{"key": %q, "n": 1, "pad": %q}`, key, pad), nil)
+		}
+		write("large", 30_000)
+		for range 10 {
+			write("fits", 9_000) // two to a batch
+		}
+		run := r.run(nil)
+		run.untilSeq(10)
+		if s := run.Status(); s.Restarts > 0 || s.Parked != 1 {
+			t.Errorf("%+v", s)
+		}
+		value := "10000"
+		alter := []kadm.AlterConfig{{Name: "max.message.bytes", Value: &value}}
+		if _, err := r.admin().AlterTopicConfigs(t.Context(), alter, r.topic); err != nil {
+			t.Fatal(err)
+		}
+		write("too large now", 15_000)
+		write("fits", 8_000)
+		run.untilSeq(11)
+		r.committed(relay.ParkedTopic(r.name)) // waits until the markers are written
+		var got []string
+		for _, p := range r.parked() {
+			got = append(got, fmt.Sprintf("%s %s", p.Key, p.Reason))
+		}
+		if want := "[large size too large now size]"; fmt.Sprint(got) != want {
+			t.Errorf("parked %v, want %s", got, want)
 		}
 	})
 }

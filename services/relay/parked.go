@@ -26,7 +26,7 @@ const (
 	ReasonTopic Reason = "topic"
 	// ReasonKey: the key is empty, longer than 8 KiB or not UTF-8.
 	ReasonKey Reason = "key"
-	// ReasonSize: the record would be larger than MaxRecordBytes.
+	// ReasonSize: the record would be larger than MaxRecordBytes, or than its topic takes (max.message.bytes).
 	ReasonSize Reason = "size"
 	// ReasonBehind: nothing is wrong with the event; an earlier one of its key is parked.
 	ReasonBehind Reason = "behind"
@@ -85,9 +85,10 @@ func park(e *store.Event, f *fault, position int64, now time.Time) *Parked {
 	}
 }
 
-func (p *Parked) encode() ([]byte, error) {
+// encode makes the record, of at most limit bytes if that can be had by leaving the contents out.
+func (p *Parked) encode(limit int) ([]byte, error) {
 	value, err := json.Marshal(p)
-	if err != nil || len(value) <= maxParkedBytes {
+	if err != nil || len(value) <= limit {
 		return value, err
 	}
 	short := *p

@@ -26,10 +26,11 @@ type producer struct {
 	timeout time.Duration // of publish, and of commit
 }
 
-func newProducer(cfg Config) (*producer, error) {
+// newProducer makes both clients. batchBytes returns how large a batch a topic takes.
+func newProducer(cfg Config, batchBytes func(topic string) int) (*producer, error) {
 	p := &producer{timeout: cfg.PublishTimeout}
 	for i := range p.clients {
-		client, err := newClient(cfg.Kafka, producerOpts(cfg, int64(i))...)
+		client, err := newClient(cfg.Kafka, producerOpts(cfg, int64(i), batchBytes)...)
 		if err != nil {
 			p.close()
 			return nil, err
@@ -39,21 +40,14 @@ func newProducer(cfg Config) (*producer, error) {
 	return p, nil
 }
 
-func producerOpts(cfg Config, t int64) []kgo.Opt {
-	parked := parkedTopic(cfg.Outbox)
-	batchBytes := func(topic string) int32 {
-		if topic == parked {
-			return maxParkedBytes + batchOverhead
-		}
-		return int32(max(cfg.MaxRecordBytes+batchOverhead, 1_000_012))
-	}
+func producerOpts(cfg Config, t int64, batchBytes func(topic string) int) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.TransactionalID(transactionalID(cfg.Outbox, t)),
 		kgo.TransactionTimeout(cfg.TransactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
-		kgo.ProducerBatchMaxBytesFn(batchBytes),
+		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 { return int32(batchBytes(topic)) }),
 		kgo.ProducerLinger(0),
 		kgo.MaxBufferedRecords(2*maxPageSize + 1000),
 	}
@@ -140,14 +134,14 @@ type acks struct {
 
 func newAcks(n int) *acks { return &acks{left: n, all: make(chan struct{})} }
 
-func (a *acks) done(_ *kgo.Record, err error) {
+func (a *acks) done(r *kgo.Record, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.left--
 	if a.err != nil {
 		return
 	}
-	a.err = err
+	a.err = refused(r, err)
 	if err != nil || a.left == 0 {
 		close(a.all)
 	}

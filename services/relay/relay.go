@@ -17,6 +17,8 @@ type Relay struct {
 	status  *status
 	trouble *troubles
 	point   func(string)
+	// refused holds the size of batches that topics refused although they should take it. It belongs to the loop.
+	refused map[string]int
 	// told is when a parked event was logged last. It belongs to the loop.
 	told time.Time
 	// lead takes the place of the election in tests; nil otherwise.
@@ -43,6 +45,7 @@ func New(cfg Config) (*Relay, error) {
 	return &Relay{
 		cfg: cfg, pg: pg, retry: backoff{min: cfg.RetryMin, max: cfg.RetryMax},
 		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(cfg.Logger), point: func(string) {},
+		refused: map[string]int{},
 	}, nil
 }
 
@@ -132,6 +135,7 @@ func (r *Relay) session(ctx context.Context, tell bool) error {
 	defer cancel()
 	err = s.run(ctx, work)
 	if err != nil {
+		s.topics.limits.learn(err)
 		s.abort()
 	}
 	if ctx.Err() != nil && !mustStop(err) {

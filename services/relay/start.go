@@ -107,12 +107,12 @@ func (s *session) openKafka(ctx context.Context, started bool) (place, error) {
 	if s.client, err = newClient(s.cfg.Kafka); err != nil {
 		return place{}, err
 	}
-	s.topics = &topics{cfg: s.cfg, client: s.client, admin: kadm.NewClient(s.client)}
+	s.topics = &topics{cfg: s.cfg, client: s.client, admin: kadm.NewClient(s.client), limits: newLimits(s.cfg, s.r.refused)}
 	where, err := s.topics.ensureInternals(ctx, started)
 	if err != nil {
 		return place{}, err
 	}
-	if s.producer, err = newProducer(s.cfg); err != nil {
+	if s.producer, err = newProducer(s.cfg, s.topics.limits.batch); err != nil {
 		return place{}, err
 	}
 	return where, s.producer.fence(ctx, s.r.point)
@@ -159,7 +159,8 @@ func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog
 	s.r.status.parked(held.events)
 	return &framer{
 		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: held,
-		partitions: s.topics.partitions, highest: s.topics.highestSeq, now: time.Now,
+		partitions: s.topics.partitions, highest: s.topics.highestSeq,
+		limit: s.topics.limits.record, now: time.Now,
 	}, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -34,6 +36,7 @@ type topics struct {
 	cfg    Config
 	client *kgo.Client
 	admin  *kadm.Client
+	limits *limits
 }
 
 // internals are the topics that hold the relay's own records.
@@ -159,7 +162,12 @@ func (t *topics) ensureConfigured(ctx context.Context, published map[string]int3
 			return err
 		}
 	}
-	return t.checkPublished(ctx, published)
+	if err := t.checkPublished(ctx, published); err != nil {
+		return err
+	}
+	names := slices.Collect(maps.Keys(published))
+	names = slices.AppendSeq(names, maps.Keys(t.cfg.Topics))
+	return t.readLimits(ctx, append(names, parkedTopic(t.cfg.Outbox))...)
 }
 
 // checkPublished stops when a topic has fewer partitions than its keys are hashed over, or is gone.
@@ -188,13 +196,17 @@ func (t *topics) checkPublished(ctx context.Context, published map[string]int32)
 	return nil
 }
 
-// partitions is called for the first event to a topic. It makes the topic if need be.
+// partitions is called for the first event to a topic. It makes the topic if need be, and reads how large its records may be.
 func (t *topics) partitions(ctx context.Context, name string) (int32, error) {
 	topic, ok := t.cfg.Topics[name]
 	if !ok {
 		topic = t.cfg.TopicDefaults
 	}
-	return t.ensure(ctx, name, topic, t.configs(topic))
+	n, err := t.ensure(ctx, name, topic, t.configs(topic))
+	if err != nil {
+		return 0, err
+	}
+	return n, t.readLimits(ctx, name)
 }
 
 // ensure makes a topic unless it exists, waits until it can be seen, and returns how many partitions it has.
