@@ -20,9 +20,10 @@
 //
 //	relay.go, leader.go    stand by, lead, start over
 //	start.go, first.go     what has to be true before the first poll; where the cursor comes from
-//	topics.go, log.go      topics are made; their committed records are read back; seq.go looks for the highest version
+//	internals.go, topics.go, log.go
+//	                       topics are made; their committed records are read back; seq.go looks for the highest version
 //	loop.go, flush.go      poll, publish, flush gate: the heart
-//	frame.go, headers.go   rows become records
+//	frame.go, headers.go   rows become records; firstuse.go takes a topic that none went to before
 //	schemaids.go           schemas become registry ids
 //	partition.go, batch.go where a record goes, and what it is made in
 //	lines.go, parked.go    what cannot be published, and what must wait behind it; readparked.go lists it

@@ -7,7 +7,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/outbox/store"
@@ -18,9 +17,6 @@ const (
 	// maxKeyBytes is the longest key published: the longest that names an entity to the consumers, which skip an event with
 	// a longer one.
 	maxKeyBytes = 8 << 10
-	// maxUnlisted bounds the topics that events name and the configuration does not: the cursor holds each, and is written
-	// with every transaction.
-	maxUnlisted = 1000
 	// recordOverhead is what a record weighs besides key, value and headers, at most.
 	recordOverhead = 64
 	// maxAhead is how far a record's timestamp may lie in the future; brokers refuse more than an hour by default.
@@ -144,60 +140,6 @@ func (f *framer) finish(ctx context.Context, b *batch, e *store.Event, value []b
 	next.Seq++
 	f.add(b, e, value, writer, next.Seq, next.Partitions[e.Topic])
 	return nil, nil
-}
-
-// firstUse takes a topic into the cursor. Seq goes on from what others have left there: sinks skip what is not above it.
-func (f *framer) firstUse(ctx context.Context, topic string, next *cursor) (*fault, error) {
-	if wrong := f.checkRoom(topic, next); wrong != nil {
-		return wrong, nil
-	}
-	n, err := f.partitions(ctx, topic)
-	if err != nil {
-		return f.topicFault(topic, err)
-	}
-	seq, err := f.highest(ctx, topic)
-	if err != nil {
-		return f.topicFault(topic, err)
-	}
-	next.Seq = max(next.Seq, seq)
-	next.Partitions[strings.Clone(topic)] = n
-	return nil, nil
-}
-
-// checkRoom says whether one more topic may be published to.
-func (f *framer) checkRoom(topic string, next *cursor) *fault {
-	if _, listed := f.cfg.Topics[topic]; listed || len(next.Partitions) < maxUnlisted {
-		return nil
-	}
-	unlisted := 0
-	for name := range next.Partitions {
-		if _, listed := f.cfg.Topics[name]; !listed {
-			unlisted++
-		}
-	}
-	if unlisted < maxUnlisted {
-		return nil
-	}
-	return faultf(ReasonTopic, "%d topics that are not configured are published to already, no more are taken: configure this one", unlisted)
-}
-
-// topicFault parks the event when the broker refuses to make or show a topic that nobody configured. A configured one is
-// waited for.
-func (f *framer) topicFault(topic string, err error) (*fault, error) {
-	if _, listed := f.cfg.Topics[topic]; listed || !refusesTopic(err) {
-		return nil, err
-	}
-	return faultf(ReasonTopic, "the broker refuses it: %v", err), nil
-}
-
-func refusesTopic(err error) bool {
-	for _, final := range []error{kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.PolicyViolation,
-		kerr.InvalidTopicException, kerr.InvalidConfig, kerr.InvalidReplicationFactor} {
-		if errors.Is(err, final) {
-			return true
-		}
-	}
-	return false
 }
 
 func (f *framer) add(b *batch, e *store.Event, value []byte, writer []pair, seq int64, partitions int32) {
