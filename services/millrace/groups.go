@@ -38,6 +38,9 @@ func describe(ctx context.Context, adm *kadm.Client, group string) (kadm.Describ
 		if err == nil {
 			err = groups[group].Err
 		}
+		if errors.Is(err, kerr.GroupIDNotFound) { // older brokers call it dead
+			return kadm.DescribedGroup{Group: group, State: "Dead"}, nil
+		}
 		var broker *kerr.Error
 		if !errors.As(err, &broker) || !broker.Retriable {
 			return groups[group], err

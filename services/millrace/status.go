@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/millrace/millrace/services/relay"
@@ -156,15 +159,19 @@ func (s *statusAnswer) print(w io.Writer, out *format) error {
 			return err
 		}
 	}
+	var trouble []string
 	for _, o := range s.Outboxes {
 		if o.Error != "" {
-			fmt.Fprintf(w, "\noutbox %s: %s\n", o.Name, o.Error)
+			trouble = append(trouble, "outbox "+o.Name+": "+o.Error)
 		}
 	}
 	for _, k := range s.Sinks {
 		if k.Error != "" {
-			fmt.Fprintf(w, "\nsink %s: %s\n", k.Name, k.Error)
+			trouble = append(trouble, "sink "+k.Name+": "+k.Error)
 		}
+	}
+	if len(trouble) > 0 {
+		fmt.Fprintf(w, "\n%s\n", strings.Join(trouble, "\n"))
 	}
 	return nil
 }
@@ -230,8 +237,18 @@ func text(err error) string {
 	if err == nil {
 		return ""
 	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && (pg.Code == undefinedTable || pg.Code == undefinedSchema) {
+		return "its tables are missing: run millrace migrate up"
+	}
 	return oneLine(err)
 }
+
+// What Postgres says of tables that were never made.
+const (
+	undefinedTable  = "42P01"
+	undefinedSchema = "3F000"
+)
 
 // number shows a count with its thousands apart.
 func number(n int64) string {

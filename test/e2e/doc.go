@@ -1,0 +1,17 @@
+// Package e2e uses the real binary as a person would who has just installed it: in a folder of their own, with their own schemas and
+// projections, against real PostgreSQL, Kafka, Apicurio and Redis. It looks at what is printed, at exit statuses and at logs.
+//
+//	site_test.go      a person's folder: millrace.yaml, schemas, projections, and the binary in it
+//	golden_test.go    what is printed, held against testdata/golden (go test -update writes it)
+//	journey_test.go   from an empty folder to answers from the warehouse, the index and the cache
+//	export_test.go    topics as Avro files, read back by other libraries
+//	parked_test.go    an event that does not fit: its key waits, everything else goes on
+//	hostile_test.go   messages that are no events: dead letters
+//	config_test.go    mistakes in the configuration, and secrets in it
+//	usage_test.go     help, versions, wrong command lines, nothing that answers
+//	away_test.go      servers that are away at the start, and later
+//	demo_test.go      millrace demo, to its end and interrupted
+//	nocgo_test.go     the binary without cgo
+//
+// The example domain is a post office, in testdata/post; no other package knows it.
+package e2e
