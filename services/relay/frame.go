@@ -67,7 +67,7 @@ func (f *framer) event(ctx context.Context, b *batch, e *store.Event, next *curs
 
 // publishable adds the event's record to the batch, or says why it cannot.
 func (f *framer) publishable(ctx context.Context, b *batch, e *store.Event, next *cursor) (*fault, error) {
-	if f.lines.blocked(e.Topic, lineKey(e.Key)) {
+	if f.lines.blocked(lineKey(e.Topic), lineKey(e.Key)) {
 		return &fault{reason: ReasonBehind}, nil
 	}
 	if wrong := f.checkNames(e); wrong != nil {
@@ -177,9 +177,9 @@ func recordSize(source []byte, e *store.Event, value []byte, writer []pair) int 
 
 // park adds a record to the parked topic, at the end of the key's line.
 func (f *framer) park(b *batch, e *store.Event, wrong *fault) error {
-	key := lineKey(e.Key)
-	p := park(e, wrong, f.lines.add(strings.Clone(e.Topic), strings.Clone(key)), f.now())
-	p.Key = key
+	topic, key := lineKey(e.Topic), lineKey(e.Key)
+	p := park(e, wrong, f.lines.add(strings.Clone(topic), strings.Clone(key)), f.now())
+	p.Topic, p.Key = topic, key
 	value, err := p.encode(f.limit(parkedTopic(f.cfg.Outbox)))
 	if err != nil {
 		return err
@@ -191,10 +191,11 @@ func (f *framer) park(b *batch, e *store.Event, wrong *fault) error {
 	return nil
 }
 
-// lineKey is the key as JSON can hold it, so that a line read back is the line that was written.
+// lineKey is the key, or topic, as JSON and the parked topic can hold it, so that a line read back is the line that was
+// written.
 func lineKey(key string) string {
-	if utf8.ValidString(key) {
-		return key
+	if !utf8.ValidString(key) {
+		key = strings.ToValidUTF8(key, "\ufffd")
 	}
-	return strings.ToValidUTF8(key, "\ufffd")
+	return shorten(key)
 }

@@ -113,6 +113,30 @@ func TestPromise7AKeyThatNoConsumerTakesIsParked(t *testing.T) {
 	}
 }
 
+// Nothing that a writer can make large makes the parked record too large for its topic.
+func TestPromise7WhateverIsTooLargeCanBeParked(t *testing.T) {
+	huge := strings.Repeat("x", 2*maxParkedBytes)
+	for name, change := range map[string]func(*store.Event){
+		"key": func(e *store.Event) { e.Key = huge }, "topic": func(e *store.Event) { e.Topic = huge },
+		"type":   func(e *store.Event) { e.Type, e.Key = huge, "" },
+		"field":  func(e *store.Event) { e.Payload, e.Body = nil, []byte(`{"n": 1, "`+huge+`": 1}`) },
+		"header": func(e *store.Event) { e.Headers = []byte(`{"ce_` + huge + `": ""}`) },
+	} {
+		b, e := newBench(), someEvent()
+		change(&e)
+		for position := range int64(2) {
+			r := framed(t, b, e)
+			p, err := decodeParked(r.Value)
+			if err != nil || len(r.Value) > 100_000 || p.Position != position+1 {
+				t.Errorf("%s: a record of %d bytes, %v", name, len(r.Value), err)
+			}
+		}
+		if e.Key += "y"; name == "key" && b.framer.lines.blocked(e.Topic, lineKey(e.Key)) {
+			t.Error("another long key waits behind this one")
+		}
+	}
+}
+
 func TestOnlyListedTopics(t *testing.T) {
 	b := newBench(func(c *Config) {
 		c.OnlyListed = true

@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,7 +38,8 @@ const (
 type Parked struct {
 	// V is the version of the record: 1.
 	V int `json:"v"`
-	// EventID, Topic, Key, Type and OccurredAt are the event's own.
+	// EventID, Topic, Key, Type and OccurredAt are the event's own. Of a text above 8 KiB, here and below, the beginning is
+	// kept, and its hash.
 	EventID    uuid.UUID `json:"event_id"`
 	Topic      string    `json:"topic"`
 	Key        string    `json:"key"`
@@ -79,10 +82,18 @@ func faultf(reason Reason, format string, args ...any) *fault {
 
 func park(e *store.Event, f *fault, position int64, now time.Time) *Parked {
 	return &Parked{
-		V: 1, EventID: e.EventID, Topic: e.Topic, Key: e.Key, Type: e.Type, OccurredAt: sane(e.OccurredAt), Row: e.ID,
-		Fingerprint: e.Fingerprint.String(), Reason: f.reason, Field: f.field, Detail: f.detail, Position: position,
+		V: 1, EventID: e.EventID, Topic: e.Topic, Key: e.Key, Type: shorten(e.Type), OccurredAt: sane(e.OccurredAt), Row: e.ID,
+		Fingerprint: e.Fingerprint.String(), Reason: f.reason, Field: shorten(f.field), Detail: shorten(f.detail), Position: position,
 		ParkedAt: now.UTC(), Payload: e.Payload, Body: string(e.Body), Headers: string(e.Headers),
 	}
+}
+
+// shorten keeps a record small whose contents are left out: no text in it is without bound. Different texts stay different.
+func shorten(text string) string {
+	if len(text) <= maxKeyBytes {
+		return text
+	}
+	return fmt.Sprintf("%s... (%d bytes, SHA-256 %x)", strings.ToValidUTF8(text[:256], ""), len(text), sha256.Sum256([]byte(text)))
 }
 
 // encode makes the record, of at most limit bytes if that can be had by leaving the contents out.
