@@ -39,8 +39,11 @@ it. A record that is no readable Avro is kept as bytes: nothing is left out.`,
 		rows := [][]string{}
 		for _, name := range sorted(stats.Types) {
 			label := name
-			if name == "" {
-				label = "(bytes: not readable)"
+			switch name {
+			case export.Bytes:
+				label = "(bytes: no Avro that can be read)"
+			case export.None:
+				label = "(null: no value)"
 			}
 			rows = append(rows, []string{label, number(stats.Types[name])})
 		}

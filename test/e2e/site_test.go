@@ -29,6 +29,8 @@ type site struct {
 	env  []string
 	// listen is where `up` serves, redis the URL of the cache.
 	listen, redis string
+	// binary is the program; empty: the one that was built from this tree.
+	binary string
 }
 
 // newSite writes a person's folder. Names on shared servers are made unique: "post." becomes name + ".".
@@ -134,7 +136,11 @@ func (s *site) start(args ...string) *harness.Process {
 	if len(args) > 0 {
 		name += " " + args[0]
 	}
-	return harness.Start(s.t, harness.Command{Path: harness.Binary(s.t), Args: args, Dir: s.dir, Env: s.env, Name: name})
+	binary := s.binary
+	if binary == "" {
+		binary = harness.Binary(s.t)
+	}
+	return harness.Start(s.t, harness.Command{Path: binary, Args: args, Dir: s.dir, Env: s.env, Name: name})
 }
 
 // result is how a command ended and what it printed.

@@ -15,7 +15,7 @@ import (
 	"github.com/millrace/millrace/schemas/avro/container"
 )
 
-// head is the envelope without its last field, the event: a union of the record types in the topic, then bytes.
+// head is the envelope without its last field, the event: a union of the record types in the topic, then bytes, then null.
 const head = `{"type":"record","name":"Record","namespace":"millrace.export","doc":"A record of a topic.","fields":[
 	{"name":"topic","type":"string"},{"name":"partition","type":"int"},{"name":"offset","type":"long"},
 	{"name":"timestamp","type":{"type":"long","logicalType":"timestamp-millis"}},
@@ -27,7 +27,8 @@ type envelope struct {
 	head   *avro.Codec
 	// branches are by schema id.
 	branches map[int]branch
-	raw      int64 // the union's branch for bytes
+	// raw and none are the union's branches for bytes, and for a record without a value.
+	raw, none int64
 }
 
 // branch is how the payload of a schema id becomes a value of the union.
@@ -70,7 +71,7 @@ func newEnvelope(ctx context.Context, cfg Config, ids map[int]bool) (*envelope, 
 		}
 		e.branches[id] = b
 	}
-	e.raw = int64(len(names))
+	e.raw, e.none = int64(len(names)), int64(len(names))+1
 	return e, e.compile(texts)
 }
 
@@ -89,7 +90,7 @@ func (e *envelope) compile(types []*schemas.Schema) error {
 		}
 		union = append(union, node)
 	}
-	text, err := json.Marshal(append(union, "bytes"))
+	text, err := json.Marshal(append(union, "bytes", "null"))
 	if err != nil {
 		return err
 	}
@@ -181,7 +182,7 @@ func (e *envelope) append(w *container.Writer, r *kgo.Record, s *Stats) error {
 	name, out := e.event(out, r.Value)
 	s.Records++
 	s.Types[name]++
-	if name == "" {
+	if name == Bytes {
 		s.Raw++
 	}
 	if err := w.Append(out); err != nil {
@@ -190,8 +191,11 @@ func (e *envelope) append(w *container.Writer, r *kgo.Record, s *Stats) error {
 	return nil
 }
 
-// event appends the record's value as a branch of the union, and returns its type; "" for one that is kept as bytes.
+// event appends the record's value as a branch of the union, and returns its type.
 func (e *envelope) event(out, value []byte) (string, []byte) {
+	if value == nil {
+		return None, appendLong(out, e.none)
+	}
 	id, payload, err := avro.SplitFrame(value)
 	if b, ok := e.branches[id]; ok && err == nil {
 		if body, err := b.body(payload); err == nil {
@@ -200,7 +204,7 @@ func (e *envelope) event(out, value []byte) (string, []byte) {
 	}
 	out = appendLong(out, e.raw)
 	out = appendLong(out, int64(len(value)))
-	return "", append(out, value...)
+	return Bytes, append(out, value...)
 }
 
 // body is the payload in the layout that is in the file. It is decoded before it is trusted.

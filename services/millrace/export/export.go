@@ -44,10 +44,16 @@ type Stats struct {
 	// Records is how many records the file holds; Raw how many of them are no Avro that can be read, and are kept as bytes.
 	Records int64 `json:"records"`
 	Raw     int64 `json:"raw"`
-	// Types counts the records of each type.
+	// Types counts the records of each type, and under Bytes and None those that have none.
 	Types   map[string]int64 `json:"types"`
 	Elapsed time.Duration    `json:"-"`
 }
+
+// What Stats counts under beside the names of types.
+const (
+	Bytes = "bytes" // no Avro that can be read, kept as it is
+	None  = "null"  // a record without a value
+)
 
 // Run reads the topic twice: first for the schemas in use, for they stand at the head of the file, then for the records.
 func Run(ctx context.Context, cfg Config) (Stats, error) {
