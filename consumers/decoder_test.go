@@ -3,7 +3,6 @@ package consumers_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -247,7 +246,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("poison %v with fields %v", ev.Err, ev.Fields)
 		}
 		if ev.Err == nil && (ev.Seq < 1 || !ev.HasKey()) {
-			t.Fatal(fmt.Sprintf("event %+v", ev))
+			t.Fatalf("event %+v", ev)
 		}
 	})
 }

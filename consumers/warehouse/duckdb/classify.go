@@ -3,7 +3,6 @@
 package duckdb
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -32,11 +31,4 @@ func doing(err error, format string, args ...any) error {
 		return nil
 	}
 	return classify(fmt.Errorf(format+": %w", append(args, err)...))
-}
-
-// interrupted says that a statement ended because its context did.
-func interrupted(ctx context.Context, err error) bool {
-	var derr *duckdb.Error
-	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.As(err, &derr) && derr.Type == duckdb.ErrorTypeInterrupt)
 }
