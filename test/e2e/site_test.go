@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -286,4 +288,31 @@ func moved(id, depot string) string {
 
 func delivered(id, to string) string {
 	return fmt.Sprintf(`{"parcel_id":%q,"handed_to":%q,"place":{"street":"Hafen 1","city":"Bremen"},"delivered_at":"2026-03-02T09:30:00Z"}`, id, to)
+}
+
+// ready is the status of /readyz; 0 if nothing answers.
+func (s *site) ready() int {
+	resp, err := http.Get("http://" + s.listen + "/readyz")
+	if err != nil {
+		return 0
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// waitReady waits until a role is ready, or is not.
+func (s *site) waitReady(role string, want bool) {
+	s.t.Helper()
+	eventually(s.t, fmt.Sprintf("%s is ready: %v", role, want), func() bool {
+		resp, err := http.Get("http://" + s.listen + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return strings.Contains(string(text), role+": ok\n") == want && strings.Contains(string(text), role+": ")
+	})
 }
