@@ -134,11 +134,17 @@ func (s *Sink) crashAt(i int, last bool) error {
 	if s.crash == nil {
 		return nil
 	}
-	switch {
-	case i == 0:
-		return s.crash("before the first script")
-	case last:
-		return s.crash("before the last script")
+	points := []string{"after a script"}
+	if i == 0 {
+		points = []string{"before the first script"}
 	}
-	return s.crash("after a script")
+	if last {
+		points = append(points, "before the last script") // which may be the first as well
+	}
+	for _, point := range points {
+		if err := s.crash(point); err != nil {
+			return err
+		}
+	}
+	return nil
 }
