@@ -2,17 +2,13 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/schemas"
@@ -94,147 +90,6 @@ func (a *app) load() (*Config, error) {
 	c.Kafka.ClientID = cmp.Or(c.Kafka.ClientID, "millrace")
 	c.HTTP.Listen = cmp.Or(c.HTTP.Listen, "127.0.0.1:8088")
 	return c, c.validate()
-}
-
-func (c *Config) validate() error {
-	if err := c.validateKafka(); err != nil {
-		return err
-	}
-	if err := c.validateRegistry(); err != nil {
-		return err
-	}
-	for _, name := range sorted(c.Outboxes) {
-		if err := c.validateOutbox(name); err != nil {
-			return err
-		}
-	}
-	if err := c.validateApart(); err != nil {
-		return err
-	}
-	if err := c.validateSinks(); err != nil {
-		return err
-	}
-	if _, port, err := net.SplitHostPort(c.HTTP.Listen); err != nil || port == "" {
-		return c.file.Errorf("http.listen", "%q is not host:port, such as 127.0.0.1:8088", c.HTTP.Listen)
-	}
-	return nil
-}
-
-func (c *Config) validateRegistry() error {
-	if c.Registry.URL == "" {
-		return c.file.Errorf("registry.url", "is missing: the base URL of a Confluent-compatible schema registry")
-	}
-	_, err := c.registry()
-	return err
-}
-
-func (c *Config) validateOutbox(name string) error {
-	o, key := c.Outboxes[name], "outboxes."+name
-	if o == nil || o.Postgres == "" {
-		return c.file.Errorf(key+".postgres", "is missing: the connection string of the application's database")
-	}
-	if _, err := pgx.ParseConfig(o.Postgres); err != nil {
-		// Some of these errors repeat parts of the string, which can hold a password.
-		return c.file.Errorf(key+".postgres", "%q is no connection string such as postgres://user:password@host:5432/database", hideURL(o.Postgres))
-	}
-	err := o.prepare(name)
-	var field *relay.FieldError
-	switch {
-	case errors.As(err, &field) && field.Field == "outbox":
-		return c.file.Errorf(key, "%s", field.Reason)
-	case errors.As(err, &field):
-		return c.file.Errorf(key+"."+field.Field, "%s", field.Reason)
-	case err != nil:
-		return c.file.Errorf(key, "%v", err)
-	}
-	return nil
-}
-
-// validateApart refuses outboxes that are the same tables, or write to the same topic: versions compare within one outbox and topic.
-func (c *Config) validateApart() error {
-	tables, topics := map[string]string{}, map[string]string{}
-	for _, name := range sorted(c.Outboxes) {
-		o := c.Outboxes[name]
-		if other, ok := tables[o.Postgres+" "+o.schema()]; ok {
-			return c.file.Errorf("outboxes."+name+".postgres", "is that of outbox %s already, and so is the schema: two relays cannot publish one table", other)
-		}
-		tables[o.Postgres+" "+o.schema()] = name
-		for _, topic := range sorted(o.Topics) {
-			if other, ok := topics[topic]; ok {
-				return c.file.Errorf("outboxes."+name+".topics."+topic, "is a topic of outbox %s already: a topic has one outbox", other)
-			}
-			topics[topic] = name
-		}
-	}
-	return nil
-}
-
-func (c *Config) validateSinks() error {
-	paths, caches := map[string]string{}, map[string]string{}
-	for _, name := range sorted(c.Sinks) {
-		s, key := c.Sinks[name], "sinks."+name
-		if s == nil {
-			return c.file.Errorf(key, "is empty")
-		}
-		s.Name = name
-		if s.Path != "" {
-			s.Path = c.abs(s.Path)
-		}
-		if err := c.sinkError(name, s.Check()); err != nil {
-			return err
-		}
-		if other := paths[s.Path]; s.Path != "" && other != "" {
-			return c.file.Errorf(key+".path", "is that of sink %s already", other)
-		}
-		paths[s.Path] = name
-		cache := fmt.Sprint(s.URL, " ", cmp.Or(s.Prefix, "millrace"), " ", max(s.Generation, 1))
-		if other := caches[cache]; s.URL != "" && other != "" {
-			return c.file.Errorf(key+".prefix", "is needed: sink %s keeps its keys in the same place", other)
-		}
-		caches[cache] = name
-	}
-	return nil
-}
-
-// sinkError gives an error about a sink's configuration its place in the file.
-func (c *Config) sinkError(name string, err error) error {
-	var wrong *sink.ConfigError
-	switch {
-	case errors.As(err, &wrong) && wrong.Key == "name":
-		return c.file.Errorf("sinks."+name, "%v", wrong.Err)
-	case errors.As(err, &wrong):
-		return c.file.Errorf("sinks."+name+"."+wrong.Key, "%v", wrong.Err)
-	case err != nil:
-		return fmt.Errorf("sink %s: %w", name, err)
-	}
-	return nil
-}
-
-func (o *Outbox) prepare(name string) error {
-	o.Outbox = name
-	return o.Config.WithDefaults().Check()
-}
-
-func (c *Config) validateKafka() error {
-	switch m := c.Kafka.SASL.Mechanism; {
-	case len(c.Kafka.Brokers) == 0:
-		return c.file.Errorf("kafka.brokers", "is missing: host:port of at least one broker")
-	case m != "" && m != "plain" && m != "scram-sha-256" && m != "scram-sha-512":
-		return c.file.Errorf("kafka.sasl.mechanism", "%q is none of plain, scram-sha-256, scram-sha-512", m)
-	case m == "" && c.Kafka.SASL != SASL{}:
-		return c.file.Errorf("kafka.sasl.mechanism", "is missing: plain, scram-sha-256 or scram-sha-512")
-	case (c.Kafka.TLS.Cert == "") != (c.Kafka.TLS.Key == ""):
-		return c.file.Errorf("kafka.tls", "cert and key go together")
-	}
-	_, err := c.Kafka.TLS.config()
-	var pe *os.PathError
-	switch {
-	case errors.As(err, &pe) && pe.Path == c.Kafka.TLS.CA:
-		return c.file.Errorf("kafka.tls.ca", "%v", err)
-	case err != nil:
-		return c.file.Errorf("kafka.tls", "%v", err)
-	}
-	return nil
 }
 
 func (c *Config) abs(path string) string {

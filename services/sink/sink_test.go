@@ -61,6 +61,7 @@ func TestAStoreThatIsAwayIsToldOnce(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		time.Sleep(time.Hour) // of the test's clock
+		synctest.Wait()
 		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "sink=a") {
 			t.Errorf("%d lines in an hour:\n%s", n, log.String())
 		}

@@ -3,7 +3,7 @@
 // beside them are made for trying out, unless real ones are named.
 //
 //	demo.go      Config, Run: the story from beginning to end
-//	world.go     the servers: of the demo's own, or those that were named
+//	world.go     the servers: of the demo's own, or those that were named (named.go), and what is removed from these at the end
 //	files.go     what a user would write: millrace.yaml, schemas, projections
 //	process.go   the relay and the sinks as children
 //	drive.go     the shop at work, the kill, catching up
