@@ -101,9 +101,14 @@ func (s *Shop) retire(ctx context.Context, d *deed) (int, error) {
 	return 1, s.out.Write(ctx, d.tx, e)
 }
 
-// newPrice is 20 % less to 20 % more, but stays between 1 and 300 whatever the number of sales.
+// newPrice is up to 20 % less or 25 % more. The dearer a product, the rarer it goes up, so prices stay between 1 and 300 whatever the
+// number of changes.
 func newPrice(old cents, rng *rand.Rand) cents {
-	return min(max(old*cents(80+rng.IntN(41))/100, 100), 30_000)
+	step := cents(80 + rng.IntN(21))
+	if rng.IntN(20_000) > int(old) {
+		return min(old*100/step+1, 30_000)
+	}
+	return max(old*step/100, 100)
 }
 
 // page is what the price page shows of a product.
