@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -220,9 +221,17 @@ func proveWarehouse(ctx context.Context, w Where, truth *committed) ([]Check, er
 	want := fmt.Sprint(len(truth.ids))
 	return []Check{
 		{"committed events = events in the warehouse, none twice", n == want && distinct == want && sum == truth.sum,
-			fmt.Sprintf("%s rows, %s event ids; checksums of all ids %s", n, distinct, equal(sum == truth.sum))},
+			fmt.Sprintf("%s rows, %s event ids; checksums of all ids %s", apart(n), apart(distinct), equal(sum == truth.sum))},
 		{"order kept in the warehouse", inverted == "0", inverted + " inversions of a key"},
 	}, nil
+}
+
+// apart is a count that came as text, with its thousands apart.
+func apart(count string) string {
+	if n, err := strconv.ParseInt(count, 10, 64); err == nil {
+		return number(n)
+	}
+	return count
 }
 
 func equal(same bool) string {
