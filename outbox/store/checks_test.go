@@ -145,6 +145,9 @@ func TestServerWithoutFsync(t *testing.T) {
 // In every poll: not a standby, the same timeline, and not an older copy of the same volume. All staged on one
 // server.
 func TestSourceThatChanged(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes its time: make test runs it")
+	}
 	ctx := t.Context()
 	server := harness.PostgresServer(t, harness.PostgresOptions{})
 	setup, err := pgx.Connect(ctx, server.DSN)

@@ -98,6 +98,9 @@ func checkPlan(t *testing.T, s statement, plan string) {
 
 // Promise 4: no statistics turn a poll into a sequential scan, or into a walk along the id index.
 func TestPlansAreForced(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes its time: make test runs it")
+	}
 	db, conn := newOutbox(t)
 	r := newReader(t, db)
 	check := func(t *testing.T) {
@@ -119,6 +122,9 @@ func TestPlansAreForced(t *testing.T) {
 // Promise 6 of the design, and promise 4 here: an idle poll touches next to nothing, whatever is retained and however
 // long some transaction has been open.
 func TestIdlePollTouchesNextToNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes its time: make test runs it")
+	}
 	const most = 100 // pages of 8 KiB
 	db, conn := newOutbox(t)
 	r := newReader(t, db)

@@ -107,6 +107,9 @@ func (s *crashStage) violations() map[history.Kind]int {
 
 // Without the flush gate a crash of Postgres loses an event and publishes a ghost: the checker must see both.
 func TestCrashWithoutGateIsFoundOut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes its time: make test runs it")
+	}
 	const tries = 3
 	for try := range tries {
 		s := newCrashStage(t)
@@ -134,6 +137,9 @@ func TestCrashWithoutGateIsFoundOut(t *testing.T) {
 // Promise 1: An event is published if and only if its transaction committed durably. Postgres crashes after a poll
 // saw a transaction as completed whose end never reached the disk.
 func TestCrashOfPostgres(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes its time: make test runs it")
+	}
 	// The only news is a rollback: there is nothing to publish, nobody forces a flush, and `last` must not move.
 	t.Run("rolled back", func(t *testing.T) {
 		s := newCrashStage(t)

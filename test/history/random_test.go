@@ -53,6 +53,9 @@ func TestRandomHistory(t *testing.T) {
 
 // The checker must find each trap in a random run, too; and nothing in a plain reader that falls into none.
 func TestRandomHistoryFindsTraps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes its time: make test runs it")
+	}
 	server := quietServer(t)
 	for _, trap := range []struct {
 		name   string

@@ -30,6 +30,9 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 	if dir := os.Getenv(killDir); dir != "" {
 		writeForEver(filepath.Join(dir, "wh.duckdb"))
 	}
+	if testing.Short() {
+		t.Skip("takes its time: make test runs it")
+	}
 	dir := t.TempDir()
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
