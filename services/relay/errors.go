@@ -74,8 +74,9 @@ func stopf(remedy, format string, args ...any) error {
 	return &StopError{Err: fmt.Errorf(format, args...), Remedy: remedy}
 }
 
-// mustStop says whether err ends Run; every other error is answered by starting again from the cursor.
+// mustStop says whether err ends Run; every other error is answered by starting again from the cursor. Tables that are not there yet
+// are waited for: whoever makes them need not start the relay again.
 func mustStop(err error) bool {
 	var stop *StopError
-	return errors.As(err, &stop) || store.NeedsOperator(err)
+	return errors.As(err, &stop) || store.NeedsOperator(err) && !errors.Is(err, store.ErrNotMigrated)
 }

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"sync"
@@ -240,4 +241,20 @@ func TestTheBacklogIsCounted(t *testing.T) {
 	run.until("a backlog of 7", func(s relay.Status) bool { return s.Backlog == 7 && !s.Oldest.IsZero() })
 	reg.set(nil)
 	run.until("no backlog", func(s relay.Status) bool { return s.Backlog == 0 && s.Oldest.IsZero() && s.Seq == 7 })
+}
+
+// A relay that was started before `millrace migrate up` says what it waits for, and publishes when it is there.
+func TestTablesThatAreNotThereYetAreWaitedFor(t *testing.T) {
+	r := newRig(t, fakeBroker(t), &memoryRegistry{})
+	r.exec("alter schema outbox rename to not_yet")
+	run := r.run(nil)
+	eventually(t, "the relay says what it waits for", func() error {
+		if err := run.Ready(); err == nil || !strings.Contains(err.Error(), "millrace migrate up") {
+			return fmt.Errorf("ready: %v", err)
+		}
+		return nil
+	})
+	r.exec("alter schema not_yet rename to outbox")
+	r.emit("k", 1)
+	run.untilSeq(1)
 }
