@@ -10,7 +10,7 @@ import (
 
 // brokerEnv, when set, also kills the broker. It is not part of every run: after kill -9 of a single broker in the middle of a
 // transaction the relay was seen, in about one run of two, to wait for ever at its start, because the last stable offset of the cursor
-// topic stays below its high watermark (an open transaction that no fencing ends). Nothing is lost by that, but nothing goes on.
+// topic stays below its high watermark (an open transaction that no fencing ends). No loss was seen, but nothing goes on.
 const brokerEnv = "MILLRACE_CRASH_BROKER"
 
 // Promise 1: nothing invented, nothing lost - over kill -9 of PostgreSQL, and of Kafka with brokerEnv. Relay and sinks live through
