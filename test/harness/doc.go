@@ -31,7 +31,7 @@
 // # Files, in the order in which a server comes to life
 //
 //	cache.go        where fetched things live; one fetch at a time
-//	maven.go        Kafka and Apicurio out of Maven, by the poms in poms/
+//	maven.go        Kafka, Apicurio and Debezium out of Maven, by the poms in poms/
 //	missing.go      what is said about a part that is not there
 //	workdir.go      a directory per process; leftovers of dead ones are swept
 //	ports.go        ports below the range the kernel hands to clients
@@ -41,4 +41,5 @@
 //	kafka*.go, registry.go, redis.go
 //	binary.go       the millrace binary
 //	servers.go      what cmd/servers starts
+//	program.go      the same for programs that are no tests
 package harness
