@@ -11,6 +11,8 @@ type batch struct {
 	records []*kgo.Record
 	// published and parked count the events among the records; schema ids are records as well.
 	published, parked int
+	// freed counts the events among the records that were parked and are no longer.
+	freed int
 	// oldest is when the oldest event published occurred.
 	oldest time.Time
 	// bad is the first event that was parked for a fault of its own.

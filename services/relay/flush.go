@@ -17,6 +17,9 @@ const flushTries = 3
 func (l *loop) gate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.PublishTimeout)
 	defer cancel()
+	if l.window == nil {
+		return nil // what is published now was parked behind a gate that was open, and the cursor keeps its snapshots
+	}
 	for try := 0; !l.flushed; try++ {
 		flushed, err := l.source.Flushed(ctx, l.window)
 		if err != nil {

@@ -49,12 +49,17 @@ func (f *framer) frame(ctx context.Context, events []store.Event, next *cursor) 
 		}
 		next.Row, next.EventID = e.ID, e.EventID
 	}
+	return b, f.addFresh(b)
+}
+
+// addFresh adds the schema ids that were resolved for the batch.
+func (f *framer) addFresh(b *batch) error {
 	fresh, err := f.ids.takeFresh(cursorTopic(f.cfg.Outbox))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	b.records = append(b.records, fresh...)
-	return b, nil
+	return nil
 }
 
 func (f *framer) event(ctx context.Context, b *batch, e *store.Event, next *cursor) error {
@@ -70,6 +75,11 @@ func (f *framer) publishable(ctx context.Context, b *batch, e *store.Event, next
 	if f.lines.blocked(lineKey(e.Topic), lineKey(e.Key)) {
 		return &fault{reason: ReasonBehind}, nil
 	}
+	return f.fit(ctx, b, e, next)
+}
+
+// fit is publishable for an event that waits for no other.
+func (f *framer) fit(ctx context.Context, b *batch, e *store.Event, next *cursor) (*fault, error) {
 	if wrong := f.checkNames(e); wrong != nil {
 		return wrong, nil
 	}

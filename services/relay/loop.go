@@ -26,6 +26,12 @@ var _ source = (*store.Reader)(nil)
 // reporter is told what has been committed.
 type reporter interface{ committed(done *commit) }
 
+// operator carries out, between two transactions, what a person asked for. It may read the loop's cursor and call its await and
+// publish. busy says that it did something, hold that no page may follow now.
+type operator interface {
+	operate(ctx, work context.Context, l *loop) (busy, hold bool, err error)
+}
+
 // loop polls, frames, publishes and commits. It is a state machine over its interfaces and has no connection of its own.
 //
 //	page t            read, framed        while t-1 commits
@@ -40,6 +46,8 @@ type loop struct {
 	framer    *framer
 	report    reporter
 	point     func(string)
+	// operator is nil where nobody can ask for anything.
+	operator operator
 	// well is called when something has been proved to work: a commit, or a poll that found nothing.
 	well func()
 	now  func() time.Time
@@ -68,7 +76,7 @@ func (l *loop) run(ctx, work context.Context) error {
 
 func (l *loop) poll(ctx, work context.Context) error {
 	for ctx.Err() == nil {
-		busy, err := l.step(ctx, work)
+		busy, err := l.turn(ctx, work)
 		if err != nil {
 			if ctx.Err() != nil && work.Err() == nil && !l.sending {
 				return nil // it was the reading that ctx ended
@@ -87,6 +95,18 @@ func (l *loop) poll(ctx, work context.Context) error {
 		}
 	}
 	return nil
+}
+
+// turn does what was asked for, then reads and publishes one page. It says whether there was anything to do.
+func (l *loop) turn(ctx, work context.Context) (busy bool, err error) {
+	asked, hold := false, false
+	if l.operator != nil {
+		if asked, hold, err = l.operator.operate(ctx, work, l); err != nil || hold {
+			return asked, err
+		}
+	}
+	busy, err = l.step(ctx, work)
+	return busy || asked, err
 }
 
 // rest pauses between polls, longer each time, and looks at the commit under way.

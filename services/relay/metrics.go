@@ -120,7 +120,7 @@ func (m *metrics) committed(c *commit) {
 	m.parkedTotal.Add(float64(c.parked))
 	m.transaction.Observe(c.ended.Sub(c.began).Seconds())
 	m.page.Observe(float64(c.published + c.parked))
-	if c.published > 0 {
+	if !c.oldest.IsZero() { // what was parked tells nothing about latency
 		m.publish.Observe(max(0, c.ended.Sub(c.oldest).Seconds()))
 	}
 }

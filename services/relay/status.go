@@ -98,7 +98,7 @@ func (s *status) committed(c *commit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at(c.cursor)
-	s.s.Parked += int64(c.parked)
+	s.s.Parked += int64(c.parked - c.freed)
 	s.s.Published += int64(c.published)
 	s.s.Transactions++
 	s.meter.add(s.now(), c.published)
