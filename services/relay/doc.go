@@ -30,6 +30,7 @@
 //	producer.go            two transactional clients in turn; limits.go knows how much each topic takes
 //	commit.go              the commit under way, while the next page is read and sent
 //	cursor.go              the record that says what has been published
+//	points.go              where tests stop or kill a relay; points_crash.go, points_none.go: in a binary, and in none that ships
 //	status.go, trouble.go  what an operator sees; watch.go, meter.go, metrics.go; inspect.go asks without a relay
 //
 // # Why two transactional ids

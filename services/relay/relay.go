@@ -44,7 +44,7 @@ func New(cfg Config) (*Relay, error) {
 	}
 	return &Relay{
 		cfg: cfg, pg: pg, retry: backoff{min: cfg.RetryMin, max: cfg.RetryMax},
-		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(cfg.Logger), point: func(string) {},
+		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(cfg.Logger), point: atPoint,
 		refused: map[string]int{},
 	}, nil
 }

@@ -10,30 +10,54 @@ import (
 	"testing"
 )
 
-// BinaryEnv names a millrace binary that is built already, to be used by Binary.
-const BinaryEnv = "MILLRACE_TEST_BINARY"
+const (
+	// BinaryEnv names a millrace binary that is built already, to be used by Binary.
+	BinaryEnv = "MILLRACE_TEST_BINARY"
+	// CrashBinaryEnv names one for CrashBinary.
+	CrashBinaryEnv = "MILLRACE_TEST_CRASH_BINARY"
+)
 
-var buildOnce = sync.OnceValues(buildBinary)
+var (
+	binary = sync.OnceValues(func() (string, error) { return buildBinary("millrace", nil) })
+	// Without cgo, and so without DuckDB, it links in a fraction of the time.
+	crashBinary = sync.OnceValues(func() (string, error) {
+		return buildBinary("millrace-crashpoints", []string{"CGO_ENABLED=0"}, "-tags", "crashpoints")
+	})
+)
 
 // Binary returns the path of the real millrace binary, built from this tree once
 // per process.
 func Binary(t testing.TB) string {
 	t.Helper()
-	if path := os.Getenv(BinaryEnv); path != "" {
+	return built(t, BinaryEnv, binary)
+}
+
+// CrashBinary returns the path of a millrace binary that kills or freezes itself
+// at a named point of the relay when its environment says so (the build tag
+// crashpoints, services/relay/points_crash.go) and is like the real one
+// otherwise, but for having no DuckDB. It is built once per process.
+func CrashBinary(t testing.TB) string {
+	t.Helper()
+	return built(t, CrashBinaryEnv, crashBinary)
+}
+
+func built(t testing.TB, env string, build func() (string, error)) string {
+	t.Helper()
+	if path := os.Getenv(env); path != "" {
 		// A look that go test's cache takes note of: another binary is another result.
 		if _, err := os.Stat(path); err != nil {
-			t.Fatalf("%s: %v", BinaryEnv, err)
+			t.Fatalf("%s: %v", env, err)
 		}
 		return path
 	}
-	path, err := buildOnce()
+	path, err := build()
 	must(t, err)
 	return path
 }
 
 // buildBinary builds under a lock, and into the working folder of this process:
 // another may be running an older build.
-func buildBinary() (string, error) {
+func buildBinary(name string, env []string, flags ...string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -55,11 +79,11 @@ func buildBinary() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "millrace")
-	cmd := exec.Command("go", "build", "-o", path, "./services/millrace")
-	cmd.Dir = root
+	path := filepath.Join(dir, name)
+	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "./services/millrace")...)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build millrace: %w\n%s", err, tail(out, 4000))
+		return "", fmt.Errorf("build %s: %w\n%s", name, err, tail(out, 4000))
 	}
 	return path, nil
 }

@@ -23,6 +23,10 @@ import (
 type KafkaOptions struct {
 	Settings map[string]string // broker settings (server.properties)
 	HeapMB   int               // heap of the server in MiB; 0: 512
+	// Proxies are ports of 127.0.0.1 on which proxies of the test's own listen.
+	// The broker listens for each on a port of its own (ProxiedPorts) and tells
+	// whoever comes that way to go on through that proxy.
+	Proxies []int
 }
 
 // KafkaProcess is a broker (and its controller, in one process) of one's own.
@@ -31,6 +35,8 @@ type KafkaProcess struct {
 	KafkaBroker
 	DataDir string // log.dirs
 	Port    int
+	// ProxiedPorts are the ports that the proxies of KafkaOptions forward to.
+	ProxiedPorts []int
 
 	java, libs, config string
 	heapMB             int
@@ -84,6 +90,19 @@ func KafkaServer(t testing.TB, o KafkaOptions) *KafkaProcess {
 	return s
 }
 
+// KafkaServerOfPackage starts a broker that is neither the shared one nor one
+// test's: it lives until Main returns. Call it once and keep what it returns. The
+// test is skipped with -short.
+func KafkaServerOfPackage(t testing.TB, o KafkaOptions) (*KafkaProcess, error) {
+	t.Helper()
+	skipShort(t, "Kafka")
+	s, err := startKafka(o)
+	if err == nil {
+		stopAtEnd(s.discard)
+	}
+	return s, err
+}
+
 func startKafka(o KafkaOptions) (*KafkaProcess, error) {
 	s := &KafkaProcess{heapMB: o.HeapMB}
 	if s.heapMB == 0 {
@@ -98,7 +117,7 @@ func startKafka(o KafkaOptions) (*KafkaProcess, error) {
 		return nil, err
 	}
 	s.libs = filepath.Join(folder, "libs", "*")
-	if err := s.configure(o.Settings); err != nil {
+	if err := s.configure(o); err != nil {
 		return nil, err
 	}
 	if err := s.start(); err != nil {
@@ -108,7 +127,7 @@ func startKafka(o KafkaOptions) (*KafkaProcess, error) {
 }
 
 // configure writes server.properties and formats the storage.
-func (s *KafkaProcess) configure(settings map[string]string) error {
+func (s *KafkaProcess) configure(o KafkaOptions) error {
 	dir, err := workDir("kafka")
 	if err != nil {
 		return err
@@ -126,9 +145,12 @@ func (s *KafkaProcess) configure(settings map[string]string) error {
 
 	all := maps.Clone(brokerSettings)
 	all["listeners"], all["advertised.listeners"] = listeners, listeners
+	if err := s.listenForProxies(all, o.Proxies); err != nil {
+		return err
+	}
 	all["controller.quorum.bootstrap.servers"] = loopback(controller)
 	all["log.dirs"] = s.DataDir
-	maps.Copy(all, settings)
+	maps.Copy(all, o.Settings)
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&text, "%s=%s\n", name, all[name])
@@ -137,6 +159,22 @@ func (s *KafkaProcess) configure(settings map[string]string) error {
 		return fmt.Errorf("write server.properties: %w", err)
 	}
 	return s.format()
+}
+
+// listenForProxies adds a listener for each proxy, which advertises the proxy.
+func (s *KafkaProcess) listenForProxies(settings map[string]string, proxies []int) error {
+	for i, proxy := range proxies {
+		port, err := FreePort()
+		if err != nil {
+			return err
+		}
+		s.ProxiedPorts = append(s.ProxiedPorts, port)
+		name := fmt.Sprintf("PROXY%d", i)
+		settings["listeners"] += "," + name + "://" + loopback(port)
+		settings["advertised.listeners"] += "," + name + "://" + loopback(proxy)
+		settings["listener.security.protocol.map"] += "," + name + ":PLAINTEXT"
+	}
+	return nil
 }
 
 func (s *KafkaProcess) format() error {

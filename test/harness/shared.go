@@ -70,8 +70,25 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
+// atEnd are stopped by Main beside the shared servers.
+var atEnd struct {
+	sync.Mutex // guards the following
+	stops      []func()
+}
+
+func stopAtEnd(stop func()) {
+	atEnd.Lock()
+	defer atEnd.Unlock()
+	atEnd.stops = append(atEnd.stops, stop)
+}
+
 func stopAll() {
 	var stopping sync.WaitGroup
+	atEnd.Lock()
+	defer atEnd.Unlock()
+	for _, stop := range atEnd.stops {
+		stopping.Go(stop)
+	}
 	for _, s := range all {
 		stopping.Go(s.close)
 	}
