@@ -162,7 +162,7 @@ func TestScriptAppliedByHandCounts(t *testing.T) {
 		t.Errorf("Up applied %v after the script", done)
 	}
 	rest, err := migrate.SQL(1)
-	if err != nil || strings.Contains(rest, "create table") || !strings.Contains(rest, "function") {
+	if err != nil || strings.Contains(rest, "create sequence") || !strings.Contains(rest, "function") {
 		t.Errorf("the script after version 1: %v, %.200s", err, rest)
 	}
 	if _, err := migrate.SQL(99); err == nil {

@@ -60,5 +60,7 @@
 //	head.go       what the database says of itself; guard.go: Check
 //	window.go     bounds and Advance
 //	decode.go     rows into pages; arena.go: a page's memory; event.go: what comes out
-//	backlog.go    how far behind, for status
+//	backlog.go    how far behind, for status; who.go: who leads
+//	request.go    what an operator asks, and the answers; pauses
+//	one.go        a single row, for an event that is released
 package store
