@@ -12,6 +12,7 @@ CACHE := $(or $(MILLRACE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace)
 STATICCHECK_VERSION := v0.8.2
 STATICCHECK := $(CACHE)/bin/staticcheck-$(STATICCHECK_VERSION)
 SERVERS := bin/servers
+BENCH := bin/bench
 # Tests run this binary instead of each package linking its own.
 TESTENV := MILLRACE_TEST_BINARY=$(CURDIR)/bin/millrace
 
@@ -40,6 +41,10 @@ test-short: $(SERVERS) build ## the fast part, under a minute: no Java server is
 e2e-flights: $(SERVERS) build ## all flights of 2013 (about a million events) through real servers, with the rate of each stage
 	@$(TESTENV) MILLRACE_FLIGHTS=all exec $(SERVERS) $(GO) test -count=1 -v -timeout 60m $(ARGS) ./test/flights/...
 
+.PHONY: bench-relay
+bench-relay: build $(BENCH) ## measure the relay on servers of its own, with the ceilings (ARGS="-case drain -n 200000 -reps 1")
+	@exec $(BENCH) relay -binary bin/millrace $(if $(ARGS),$(ARGS),-out test/bench/results/relay.json)
+
 .PHONY: servers
 servers: $(SERVERS) ## start the real servers and print their addresses, until Ctrl-C
 	@exec $(SERVERS)
@@ -65,6 +70,10 @@ clean: ## remove what was built here; what was fetched stays
 .PHONY: $(SERVERS)
 $(SERVERS):
 	@$(GO) build -o $@ ./test/harness/cmd/servers
+
+.PHONY: $(BENCH)
+$(BENCH):
+	@$(GO) build -o $@ ./test/bench/cmd/bench
 
 $(STATICCHECK):
 	@mkdir -p $(@D)

@@ -51,6 +51,8 @@ type Registry struct {
 type HTTP struct {
 	// Listen is host:port. Default 127.0.0.1:8088.
 	Listen string `yaml:"listen"`
+	// Pprof serves Go's profiles below /debug/pprof/, which needs a Listen on loopback. Default false.
+	Pprof bool `yaml:"pprof"`
 }
 
 // Outbox is one outbox: the relay's settings, and what only the command line needs.

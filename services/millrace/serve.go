@@ -56,6 +56,11 @@ func (a *app) serve(cmd *cobra.Command, listen string, pick func(*Config) (choic
 	if err != nil {
 		return err
 	}
+	if c.HTTP.Pprof {
+		if err := server.ServePprof(); err != nil {
+			return errors.Join(c.file.Errorf("http.pprof", "%v", err), server.Close())
+		}
+	}
 	roles, err := c.roles(chosen, server, a.logger)
 	if err != nil {
 		return errors.Join(err, server.Close())

@@ -3,6 +3,7 @@ package harness
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -54,4 +55,40 @@ func Debezium() (classPath string, err error) {
 		return "", err
 	}
 	return filepath.Join(folder, "libs", "*"), nil
+}
+
+// StartRegistry starts a schema registry for the program. Close stops it.
+func StartRegistry() (*RegistryProcess, error) { return startRegistry() }
+
+// PID returns the registry's process id.
+func (s *RegistryProcess) PID() int { return s.process.PID() }
+
+// Close stops the registry.
+func (s *RegistryProcess) Close() { s.process.end(syscall.SIGKILL) }
+
+// BuiltBinary returns the path of the millrace binary: the one that BinaryEnv names, or else one built from this tree.
+func BuiltBinary() (string, error) {
+	if path := os.Getenv(BinaryEnv); path != "" {
+		return filepath.Abs(path)
+	}
+	return binary()
+}
+
+// Version returns the version of Apache Kafka.
+func (s *KafkaProcess) Version() string {
+	const name = "kafka-server-"
+	for _, jar := range glob(filepath.Join(filepath.Dir(s.libs), name+"[0-9]*.jar")) {
+		return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(jar), name), ".jar")
+	}
+	return "unknown"
+}
+
+// Version returns the registry's name and version.
+func (s *RegistryProcess) Version() string {
+	return "apicurio " + strings.TrimSuffix(strings.TrimPrefix(registryJar, "apicurio-registry-app-"), "-runner.jar")
+}
+
+func glob(pattern string) []string {
+	found, _ := filepath.Glob(pattern) // the pattern is ours
+	return found
 }

@@ -1,0 +1,15 @@
+// Package bench measures the relay from outside: the real binary as a process of its own, on a real Postgres, Kafka and registry that
+// nobody else uses. Its command is cmd/bench; README.md says what each figure means.
+//
+// # Files
+//
+//	run.go, report.go        the cases there are; what they have measured, as a table and as JSON
+//	rig.go, site.go          servers of the run; an outbox of one's own: database, topic, millrace.yaml
+//	relay.go, profile.go     the relay as a process
+//	event.go, load.go        events of about 300 bytes; a backlog of them in seconds
+//	offsets.go, check.go     when events became visible; whether each is there once and in its order
+//	ceiling.go               what the parts could do if a relay cost nothing
+//	drain.go                 the cases
+//
+// Package measure holds statistics and what the kernel knows of processes.
+package bench

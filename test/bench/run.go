@@ -1,0 +1,99 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Options say what a run does.
+type Options struct {
+	// Cases are names of cases; empty means all of them.
+	Cases []string
+	// Binary is the millrace binary; empty: one is built.
+	Binary string
+	// Events is the backlog of the drain. Default 1,000,000.
+	Events int64
+	// Warmup is the backlog of the drain that is not measured. 0: none.
+	Warmup int64
+	// Reps is how often each case is measured. Default 3.
+	Reps int
+	// Partitions of every topic. Default 4.
+	Partitions int
+	// Set are further lines of the outbox's configuration, such as "page_size: 10000".
+	Set []string
+	// Pprof is a folder for profiles of the relay, PprofFor how long each lasts; empty: none are taken.
+	Pprof    string
+	PprofFor time.Duration
+	// Progress is where it is said how far the run has come.
+	Progress io.Writer
+}
+
+func (o Options) settings() map[string]any {
+	out := map[string]any{"events": o.Events, "warmup": o.Warmup, "repetitions": o.Reps, "partitions": o.Partitions}
+	if len(o.Set) > 0 {
+		out["outbox"] = o.Set
+	}
+	if o.Pprof != "" {
+		out["profiled"] = true
+	}
+	return out
+}
+
+// benchCase is something that is measured.
+type benchCase struct {
+	Name, About string
+	run         func(*rig, context.Context) error
+}
+
+var cases = []benchCase{
+	{"drain", "a backlog, with both ceilings in the same run", (*rig).drainCase},
+}
+
+// Cases lists the cases as "name: what it measures".
+func Cases() string {
+	var b strings.Builder
+	for _, c := range cases {
+		fmt.Fprintf(&b, "  %-8s %s\n", c.Name, c.About)
+	}
+	return b.String()
+}
+
+// Run starts servers, measures the cases and stops the servers. A case that fails is in the report's failures, and the others
+// run nevertheless.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	for _, name := range o.Cases {
+		if !slices.ContainsFunc(cases, func(c benchCase) bool { return c.Name == name }) {
+			return nil, fmt.Errorf("there is no case %q; the cases are:\n%s", name, Cases())
+		}
+	}
+	report := NewReport(o)
+	r, err := newRig(ctx, o, report)
+	defer func() {
+		if err := r.close(); err != nil {
+			r.say("%v", err)
+		}
+	}()
+	if err != nil {
+		return report, err
+	}
+	for _, c := range cases {
+		if len(o.Cases) > 0 && !slices.Contains(o.Cases, c.Name) {
+			continue
+		}
+		began := time.Now()
+		fmt.Fprintf(o.Progress, "%s: %s\n", c.Name, c.About)
+		if err := c.run(r, ctx); err != nil {
+			if ctx.Err() != nil {
+				return report, context.Cause(ctx)
+			}
+			r.say("FAILED: %v", err)
+			report.Failures = append(report.Failures, c.Name+": "+err.Error())
+		}
+		r.say("done in %.0f s", time.Since(began).Seconds())
+	}
+	return report, nil
+}
