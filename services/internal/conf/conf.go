@@ -23,11 +23,14 @@ type File struct {
 	// Path is the path the file was loaded from.
 	Path string
 	root *ast.File
+	// secrets are what ${file:PATH} put into values.
+	secrets []string
 }
 
 // Load reads the file at path into dst, a pointer to a struct with yaml tags. Unknown and doubled keys are errors.
 // ${VAR} and ${VAR:-default} in values are replaced from the environment; a variable that is not set and has no default is an
-// error, and $${ is a literal ${. Durations also take days and weeks (7d, 2w) and "forever", which is Forever.
+// error, and $${ is a literal ${. ${file:PATH} is replaced by what a file holds, without the newline at its end: the way to give a
+// secret that is mounted as a file. PATH is relative to the folder of the configuration; no error shows what such a file holds. Durations also take days and weeks (7d, 2w) and "forever", which is Forever.
 // Every error is an *Error.
 func Load(path string, dst any) (*File, error) {
 	raw, err := read(path)
@@ -68,12 +71,14 @@ func Parse(name string, raw []byte, lookup func(string) (string, bool), dst any)
 		return f, nil
 	}
 	body := root.Docs[0].Body
-	if err := expand(name, body, lookup); err != nil {
+	values := &expander{file: name, lookup: lookup}
+	if err := values.expand(body); err != nil {
 		return nil, err
 	}
+	f.secrets = values.secrets
 	dec := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict(), yaml.CustomUnmarshaler(unmarshalDuration))
 	if err := dec.DecodeFromNode(body, dst); err != nil {
-		return nil, decodeError(name, body, dst, err)
+		return nil, f.without(decodeError(name, body, dst, err))
 	}
 	return f, nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -32,7 +34,7 @@ func TestLoadFillsTheStruct(t *testing.T) {
 kafka: {brokers: ["${HOST}:9092", "b:${PORT}"]}
 sinks:
   search: {kind: "${KIND:-bleve}", workers: "${N}", wait: 7d, on: "${ON}"}
-  zero:   {kind: "${ZERO}"}
+  zero:   {kind: "${ZERO}", wait: "${WAIT:-2w}"}
   cache:  {wait: forever, kind: "$${literal}"}
 `, map[string]string{"HOST": "a", "PORT": "1", "N": "12", "ON": "true", "ZERO": "007"})
 	if err != nil {
@@ -45,7 +47,7 @@ sinks:
 	if search.Kind != "bleve" || search.Workers != 12 || search.Wait != 7*24*time.Hour || !search.On {
 		t.Errorf("search %+v", search)
 	}
-	if z := s.Sinks["zero"]; z.Kind != "007" {
+	if z := s.Sinks["zero"]; z.Kind != "007" || z.Wait != 14*24*time.Hour {
 		t.Errorf("a variable that looks like a number is text where text is wanted: %+v", z)
 	}
 	if c := s.Sinks["cache"]; c.Wait != Forever || c.Kind != "${literal}" {
@@ -108,6 +110,81 @@ func TestErrorfFindsTheLine(t *testing.T) {
 		if got := f.Errorf(key, "wrong").Error(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
+	}
+}
+
+// A secret in a file of its own is text, whatever it looks like, and never structure.
+func TestAFileFillsAValue(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("number", "0012\n")
+	write("odd", "a: {b}\n${HOST} $x\r\n")
+	write("two", "p\n\n")
+	path := write("millrace.yaml", "kafka:\n  brokers:\n  - ${file:number}\n  - x-${file:odd}-y\n  - ${file:"+dir+"/two}\n  - $${file:number}\n  - ${file:-none}\n")
+	var s sample
+	if _, err := Load(path, &s); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"0012", "x-a: {b}\n${HOST} $x-y", "p\n", "${file:number}", "none"} {
+		if s.Kafka.Brokers[i] != want {
+			t.Errorf("%d: %q, want %q", i, s.Kafka.Brokers[i], want)
+		}
+	}
+}
+
+func TestAFileThatCannotFillAValueIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"empty": "\n", "zero": "a\x00b", "huge": strings.Repeat("s3cret", 1<<14), "secret": "s3cret 7"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ text, want string }{
+		{"kafka: {brokers: [\"${file:nowhere}\"]}", ":1: kafka.brokers.0: file DIR/nowhere: no such file or directory"},
+		{"kafka: {brokers: [\"${file:.}\"]}", ":1: kafka.brokers.0: file DIR: is no regular file"},
+		{"kafka: {brokers: [\"${file:pipe}\"]}", ":1: kafka.brokers.0: file DIR/pipe: is no regular file"},
+		{"kafka: {brokers: [\"${file:empty}\"]}", ":1: kafka.brokers.0: file DIR/empty: is empty"},
+		{"kafka: {brokers: [\"${file:zero}\"]}", ":1: kafka.brokers.0: file DIR/zero: holds a zero byte: it is no text"},
+		{"kafka: {brokers: [\"${file:huge}\"]}", ":1: kafka.brokers.0: file DIR/huge: is larger than 65536 bytes"},
+		{"sinks: {a: {wait: \"${file:secret}\"}}", ":1: sinks.a.wait: \"xxxxx\" is no duration: write for example 500ms, 30s, 12h, 7d or forever"},
+		{"sinks: {a: {workers: \"${file:secret}\"}}", ":1: sinks.a.workers: string where int is wanted"},
+	} {
+		path := filepath.Join(dir, "millrace.yaml")
+		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var s sample
+		_, err := Load(path, &s)
+		if want := path + strings.ReplaceAll(c.want, "DIR", dir); err == nil || err.Error() != want {
+			t.Errorf("%s\n got  %v\n want %s", c.text, err, want)
+		}
+		for e := err; e != nil; e = errors.Unwrap(e) {
+			if strings.Contains(e.Error(), "s3cret") {
+				t.Errorf("shown: %v", e)
+			}
+		}
+	}
+	path := filepath.Join(dir, "millrace.yaml")
+	if err := os.WriteFile(path, []byte("sinks: {a: {kind: \"${file:secret}\"}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var s sample
+	f, err := Load(path, &s)
+	if err != nil || s.Sinks["a"].Kind != "s3cret 7" {
+		t.Fatal(err, s)
+	}
+	if got := f.Errorf("sinks.a.kind", "unknown kind %q", s.Sinks["a"].Kind).Error(); got != path+`:1: sinks.a.kind: unknown kind "xxxxx"` {
+		t.Error(got)
 	}
 }
 

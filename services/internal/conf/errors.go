@@ -45,7 +45,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Errorf is an error about the value at a dotted key, with its line. A key that is not in the file (a default, a missing
 // setting) gets the line of the nearest one above it.
 func (f *File) Errorf(key, format string, args ...any) error {
-	e := &Error{File: f.Path, Key: key, Msg: fmt.Sprintf(format, args...)}
+	e := &Error{File: f.Path, Key: key, Msg: hide(fmt.Sprintf(format, args...), f.secrets)}
 	if f.root == nil || len(f.root.Docs) == 0 || f.root.Docs[0].Body == nil {
 		return e
 	}
@@ -58,6 +58,15 @@ func (f *File) Errorf(key, format string, args ...any) error {
 		}
 	}
 	return e
+}
+
+// without takes the secrets, and the cause, which may show them, out of a *Error of this package.
+func (f *File) without(err error) error {
+	var e *Error
+	if len(f.secrets) == 0 || !errors.As(err, &e) {
+		return err
+	}
+	return &Error{File: e.File, Line: e.Line, Key: e.Key, Msg: hide(e.Msg, f.secrets)}
 }
 
 // step goes down one level: to the value whose key is, or whose index is, the beginning of a dotted path. Keys may have dots

@@ -2,6 +2,7 @@ package conf
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -9,47 +10,83 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-var variable = regexp.MustCompile(`\$?\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}`)
+var variable = regexp.MustCompile(`\$?\$\{(?:file:([^-}][^}]*)|([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?)\}`)
+
+// expander replaces variables and the names of files in values.
+type expander struct {
+	file   string
+	lookup func(string) (string, bool)
+	// secrets are what was read from files: errors never show it.
+	secrets []string
+}
 
 // expand replaces variables in every scalar value below n. It works on the parsed tree, so that what a variable holds
 // can never become YAML structure. A scalar that is nothing but one variable takes the variable's type (${PORT} can fill a
-// number); everything else stays text.
-func expand(file string, n ast.Node, lookup func(string) (string, bool)) error {
+// number); everything else stays text, and so does what a file holds.
+func (e *expander) expand(n ast.Node) error {
 	return walkValues(n, "", func(key string, s *ast.StringNode) (ast.ScalarNode, error) {
 		if !strings.Contains(s.Value, "${") {
 			return nil, nil
 		}
-		text, err := substitute(s.Value, lookup)
+		before := len(e.secrets)
+		text, err := e.substitute(s.Value)
 		if err != nil {
-			return nil, &Error{File: file, Line: s.GetToken().Position.Line, Key: key, Msg: err.Error()}
+			return nil, &Error{File: e.file, Line: s.GetToken().Position.Line, Key: key, Msg: err.Error()}
 		}
-		if variable.FindString(s.Value) == s.Value {
+		if len(e.secrets) == before && variable.FindString(s.Value) == s.Value {
 			if typed := typedScalar(text, s); typed != nil {
 				return typed, nil
 			}
 		}
 		s.Value = text
-		s.Token.Value = text
+		s.Token.Value, s.Token.Origin = text, text // custom types such as durations are read from the latter
 		return nil, nil
 	})
 }
 
-func substitute(s string, lookup func(string) (string, bool)) (string, error) {
-	var missing error
+func (e *expander) substitute(s string) (string, error) {
+	var first error
 	out := variable.ReplaceAllStringFunc(s, func(m string) string {
 		if strings.HasPrefix(m, "$$") {
 			return m[1:]
 		}
 		sub := variable.FindStringSubmatch(m)
-		if v, ok := lookup(sub[1]); ok && (v != "" || sub[2] == "") {
-			return v
+		text, err := "", error(nil)
+		if sub[1] != "" {
+			text, err = e.secret(sub[1])
+		} else {
+			text, err = e.variable(sub[2], sub[3] != "", sub[4])
 		}
-		if sub[2] == "" && missing == nil {
-			missing = fmt.Errorf("environment variable %s is not set (set it, or write ${%s:-default})", sub[1], sub[1])
+		if first == nil {
+			first = err
 		}
-		return sub[3]
+		return text
 	})
-	return out, missing
+	return out, first
+}
+
+func (e *expander) variable(name string, has bool, other string) (string, error) {
+	if v, ok := e.lookup(name); ok && (v != "" || !has) {
+		return v, nil
+	}
+	if !has {
+		return "", fmt.Errorf("environment variable %s is not set (set it, or write ${%s:-default})", name, name)
+	}
+	return other, nil
+}
+
+// secret reads a file that a value names, relative to the folder of the configuration.
+func (e *expander) secret(name string) (string, error) {
+	path := name
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(e.file), path)
+	}
+	text, err := readSecret(path)
+	if err != nil {
+		return "", fmt.Errorf("file %s: %w", path, err)
+	}
+	e.secrets = append(e.secrets, text)
+	return text, nil
 }
 
 // typedScalar reads text as a YAML number or boolean that is written as it would be printed (so 007 and 1.50 stay text where
