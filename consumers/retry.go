@@ -138,9 +138,11 @@ func (o *outages) err() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var all []string
+	var w waiting
 	for kind, out := range o.open {
 		for _, err := range out.who {
 			all = append(all, "waiting for "+kind+" since "+out.since.UTC().Format(time.RFC3339)+": "+err.Error())
+			w.errs = append(w.errs, err)
 			break
 		}
 	}
@@ -148,5 +150,18 @@ func (o *outages) err() error {
 		return nil
 	}
 	slices.Sort(all)
-	return errors.New(strings.Join(all, "; "))
+	w.text = strings.Join(all, "; ")
+	return &w
 }
+
+// waiting is what several outages have to say, in one line.
+type waiting struct {
+	text string
+	errs []error
+}
+
+// Error returns the line.
+func (w *waiting) Error() string { return w.text }
+
+// Unwrap returns what is waited for.
+func (w *waiting) Unwrap() []error { return w.errs }

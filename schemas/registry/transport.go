@@ -129,6 +129,9 @@ func (t *transport) classify(ctx context.Context, err error) error {
 	case t.status/100 == 2:
 		return fmt.Errorf("%w: it answered with something else than a registry would: %s", ErrUnavailable, excerpt(err.Error()))
 	}
+	if t.status == http.StatusBadRequest && t.client.base.Scheme == "http" {
+		reason += ": is this the port for https:// URLs?" // how most servers answer plain text there
+	}
 	return fmt.Errorf("%w: %s", ErrUnavailable, reason)
 }
 

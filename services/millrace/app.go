@@ -33,9 +33,9 @@ func (a *app) check(cmd *cobra.Command, _ []string) error {
 	}
 	switch a.logFormat {
 	case "text":
-		a.logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+		a.logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level, ReplaceAttr: explainAttr}))
 	case "json":
-		a.logger = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+		a.logger = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level, ReplaceAttr: explainAttr}))
 	default:
 		return usagef("--log-format %q is none of text, json", a.logFormat)
 	}

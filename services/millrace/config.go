@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,10 +42,23 @@ type Registry struct {
 	// URL is the base of the registry's Confluent-compatible API. Required.
 	URL      string `yaml:"url"`
 	Username string `yaml:"username"`
-	// Password is best given as ${VAR}.
+	// Password is best given as ${VAR} or ${file:PATH}.
 	Password string `yaml:"password"`
+	// TLS is for a URL that begins with https://.
+	TLS TLS `yaml:"tls"`
 	// Timeout bounds each request. Default 5 s.
 	Timeout time.Duration `yaml:"timeout"`
+}
+
+// carrier is what requests to the registry go by; nil for the default.
+func (r Registry) carrier() (http.RoundTripper, error) {
+	t, err := r.TLS.config()
+	if t == nil || err != nil {
+		return nil, err
+	}
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.TLSClientConfig = t
+	return base, nil
 }
 
 // HTTP says where metrics, health, status, SQL and search are served.
@@ -58,6 +72,9 @@ type HTTP struct {
 // Outbox is one outbox: the relay's settings, and what only the command line needs.
 type Outbox struct {
 	relay.Config `yaml:",inline"`
+	// Password is that of the connection string, apart from it so that nothing in it need be escaped; it wins over the string's. Best
+	// given as ${VAR} or ${file:PATH}.
+	Password string `yaml:"password"`
 	// Retention is for how long published rows are to stay in the outbox. Nothing is removed yet: `config check` and the relay say so.
 	Retention time.Duration `yaml:"retention"`
 }
@@ -65,6 +82,9 @@ type Outbox struct {
 // notes are what a configuration asks for and does not get.
 func (c *Config) notes() []string {
 	var out []string
+	if c.Kafka.SASL.Mechanism == "plain" && c.Kafka.TLS == (TLS{}) {
+		out = append(out, "kafka.sasl.mechanism plain without kafka.tls sends the password in clear text")
+	}
 	for _, name := range sorted(c.Outboxes) {
 		if c.Outboxes[name].Retention != 0 {
 			out = append(out, "outboxes."+name+".retention is not acted upon yet: published rows stay in the outbox")
@@ -143,7 +163,13 @@ func (c *Config) declarations() (*schemas.Catalogue, []*projection.Projection, e
 }
 
 func (c *Config) registry() (*registry.Client, error) {
-	r, err := registry.New(registry.Config{URL: c.Registry.URL, Username: c.Registry.Username, Password: c.Registry.Password, Timeout: c.Registry.Timeout})
+	carrier, err := c.Registry.carrier()
+	if err != nil {
+		return nil, c.file.Errorf("registry.tls", "%v", err)
+	}
+	r, err := registry.New(registry.Config{
+		URL: c.Registry.URL, Username: c.Registry.Username, Password: c.Registry.Password, Timeout: c.Registry.Timeout, Transport: carrier,
+	})
 	if err != nil {
 		return nil, c.file.Errorf("registry", "%s", strings.TrimPrefix(err.Error(), "registry "))
 	}

@@ -1,10 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,29 +18,19 @@ type Kafka struct {
 	SASL     SASL   `yaml:"sasl"`
 }
 
-// TLS says how connections are encrypted. Empty means they are not.
-type TLS struct {
-	// Enabled switches TLS on with the system's certificate authorities; the fields below imply it.
-	Enabled bool `yaml:"enabled"`
-	// CA is a PEM file with the authorities to trust instead.
-	CA string `yaml:"ca"`
-	// Cert and Key are PEM files with a client certificate.
-	Cert string `yaml:"cert"`
-	Key  string `yaml:"key"`
-}
-
 // SASL says who this program is. Empty means it does not say.
 type SASL struct {
 	// Mechanism is plain, scram-sha-256 or scram-sha-512.
 	Mechanism string `yaml:"mechanism"`
 	Username  string `yaml:"username"`
-	// Password is best given as ${VAR}.
+	// Password is best given as ${VAR} or ${file:PATH}.
 	Password string `yaml:"password"`
 }
 
 // metadataMinAge lets a client learn of a new topic soon; the default of 5 s would stall the first produce.
 const metadataMinAge = 100 * time.Millisecond
 
+// options are those of every Kafka client of this program.
 func (k Kafka) options() ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(k.Brokers...), kgo.ClientID(k.ClientID), kgo.MetadataMinAge(metadataMinAge)}
 	t, err := k.TLS.config()
@@ -63,29 +49,4 @@ func (k Kafka) options() ([]kgo.Opt, error) {
 		opts = append(opts, kgo.SASL(scram.Auth{User: k.SASL.Username, Pass: k.SASL.Password}.AsSha512Mechanism()))
 	}
 	return opts, nil
-}
-
-func (t TLS) config() (*tls.Config, error) {
-	if t == (TLS{}) {
-		return nil, nil
-	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("read the authorities: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca: %s holds no PEM certificate", t.CA)
-		}
-	}
-	if t.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("load cert and key: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
 }

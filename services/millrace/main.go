@@ -42,6 +42,7 @@ func run(ctx context.Context, args []string) int {
 
 // report prints an error in one line and returns the exit status.
 func report(cmd *cobra.Command, err error) int {
+	err = explain(err)
 	var ce *conf.Error
 	var ue usageError
 	var answer *answerError

@@ -16,10 +16,28 @@ func (c *Config) hideSecrets() {
 	c.Registry.URL = hideURL(c.Registry.URL)
 	for _, o := range c.Outboxes {
 		o.Postgres = hideURL(o.Postgres)
+		hide(&o.Password)
 	}
 	for _, s := range c.Sinks {
 		s.URL = hideURL(s.URL)
 	}
+}
+
+// withPassword puts a password into a connection string, as its last word. It works on the text, as hideURL does: not every string
+// that Postgres takes (several hosts) is a URL to others.
+func withPassword(dsn, password string) string {
+	switch {
+	case password == "" || dsn == "":
+		return dsn
+	case urlScheme.MatchString(dsn):
+		sep := "?"
+		if strings.Contains(dsn, "?") {
+			sep = "&"
+		}
+		// Postgres reads a plus as a plus.
+		return dsn + sep + "password=" + strings.ReplaceAll(url.QueryEscape(password), "+", "%20")
+	}
+	return dsn + " password='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password) + "'"
 }
 
 func hide(s *string) {

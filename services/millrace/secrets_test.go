@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
 func TestHideURLHidesThePasswordAndNothingElse(t *testing.T) {
@@ -56,18 +58,41 @@ func FuzzThePasswordNeverSurvives(f *testing.F) {
 	})
 }
 
+// A password of its own need not be escaped, and wins over that of the string.
+func TestAPasswordApartFromTheConnectionString(t *testing.T) {
+	const odd = "a b'c\\d@e/f?g#h&i%41+"
+	for _, dsn := range []string{
+		"postgres://me@db:5432/shop", "postgres://me:old@db/shop?sslmode=disable", "host=db user=me password=old", "postgres://me@one:1,two:2/shop?sslmode=disable",
+	} {
+		cfg, err := pgx.ParseConfig(withPassword(dsn, odd))
+		if err != nil {
+			t.Errorf("%s: %v", dsn, err)
+			continue
+		}
+		if cfg.Password != odd || cfg.User != "me" {
+			t.Errorf("%s: user %q, password %q", dsn, cfg.User, cfg.Password)
+		}
+		if shown := hideURL(withPassword(dsn, odd)); strings.Contains(shown, "a b") || strings.Contains(shown, "a+b") {
+			t.Errorf("shown: %s", shown)
+		}
+	}
+	if got := withPassword("postgres://me:old@db/shop", ""); got != "postgres://me:old@db/shop" {
+		t.Error(got)
+	}
+}
+
 func TestEverySecretOfTheConfigurationIsHidden(t *testing.T) {
 	c := config(t, `
 kafka: {brokers: [a], sasl: {mechanism: plain, username: me, password: s3cret-1}}
 registry: {url: "http://me:s3cret-2@r:8081", username: me, password: s3cret-3}
 outboxes:
   a: {postgres: "postgres://me:s3cret-4@db/shop"}
-  b: {postgres: "host=db password=s3cret-5"}
+  b: {postgres: "host=db password=s3cret-5", password: s3cret-7}
 sinks:
   cache: {kind: redis, url: "redis://:s3cret-6@cache:6379"}
 `)
 	c.hideSecrets()
-	for _, s := range []string{c.Kafka.SASL.Password, c.Registry.URL, c.Registry.Password, c.Outboxes["a"].Postgres, c.Outboxes["b"].Postgres, c.Sinks["cache"].URL} {
+	for _, s := range []string{c.Kafka.SASL.Password, c.Registry.URL, c.Registry.Password, c.Outboxes["a"].Postgres, c.Outboxes["b"].Postgres, c.Outboxes["b"].Password, c.Sinks["cache"].URL} {
 		if strings.Contains(s, "s3cret") || !strings.Contains(s, hidden) {
 			t.Errorf("shown: %s", s)
 		}

@@ -27,7 +27,13 @@ type runner interface {
 // relayRole is a relay as a runner.
 type relayRole struct{ *relay.Relay }
 
-func (r relayRole) Status() any { return r.Relay.Status() }
+func (r relayRole) Status() any {
+	s := r.Relay.Status()
+	if err := r.Relay.Ready(); err != nil && s.Reason != "" {
+		s.Reason = oneLine(explain(err))
+	}
+	return s
+}
 
 // named is a role with the name under which it is shown.
 type named struct {
@@ -159,6 +165,7 @@ func runAll(ctx context.Context, server *ops.Server, logger *slog.Logger, roles 
 // run runs a role. One that fails is shown as such and leaves the others alone: a full disk below the warehouse is no reason to
 // stop publishing. The process ends when none is left.
 func (c *crew) run(role named) {
+	role.runner = explainedRunner{role.runner}
 	c.server.Add(ops.Role{Name: role.name, Ready: role.Ready, Status: role.Status})
 	c.group.Go(role.name, func(ctx context.Context) error {
 		err := role.Run(ctx)

@@ -241,7 +241,7 @@ func text(err error) string {
 	if errors.As(err, &pg) && (pg.Code == undefinedTable || pg.Code == undefinedSchema) {
 		return "its tables are missing: run millrace migrate up"
 	}
-	return oneLine(err)
+	return oneLine(explain(err))
 }
 
 // What Postgres says of tables that were never made.

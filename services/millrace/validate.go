@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -42,6 +43,12 @@ func (c *Config) validateRegistry() error {
 	if c.Registry.URL == "" {
 		return c.file.Errorf("registry.url", "is missing: the base URL of a Confluent-compatible schema registry")
 	}
+	if c.Registry.TLS != (TLS{}) && !strings.HasPrefix(strings.ToLower(c.Registry.URL), "https://") {
+		return c.file.Errorf("registry.tls", "is for a url that begins with https://")
+	}
+	if err := c.validateTLS("registry.tls", &c.Registry.TLS); err != nil {
+		return err
+	}
 	_, err := c.registry()
 	return err
 }
@@ -51,6 +58,7 @@ func (c *Config) validateOutbox(name string) error {
 	if o == nil || o.Postgres == "" {
 		return c.file.Errorf(key+".postgres", "is missing: the connection string of the application's database")
 	}
+	o.Postgres = withPassword(o.Postgres, o.Password)
 	if _, err := pgx.ParseConfig(o.Postgres); err != nil {
 		// Some of these errors repeat parts of the string, which can hold a password.
 		return c.file.Errorf(key+".postgres", "%q is no connection string such as postgres://user:password@host:5432/database", hideURL(o.Postgres))
@@ -141,16 +149,27 @@ func (c *Config) validateKafka() error {
 		return c.file.Errorf("kafka.sasl.mechanism", "%q is none of plain, scram-sha-256, scram-sha-512", m)
 	case m == "" && c.Kafka.SASL != SASL{}:
 		return c.file.Errorf("kafka.sasl.mechanism", "is missing: plain, scram-sha-256 or scram-sha-512")
-	case (c.Kafka.TLS.Cert == "") != (c.Kafka.TLS.Key == ""):
-		return c.file.Errorf("kafka.tls", "cert and key go together")
 	}
-	_, err := c.Kafka.TLS.config()
+	return c.validateTLS("kafka.tls", &c.Kafka.TLS)
+}
+
+// validateTLS makes paths relative to the file's folder and looks whether what they name can be used.
+func (c *Config) validateTLS(key string, t *TLS) error {
+	if (t.Cert == "") != (t.Key == "") {
+		return c.file.Errorf(key, "cert and key go together")
+	}
+	for _, path := range []*string{&t.CA, &t.Cert, &t.Key} {
+		if *path != "" {
+			*path = c.abs(*path)
+		}
+	}
+	_, err := t.config()
 	var pe *os.PathError
 	switch {
-	case errors.As(err, &pe) && pe.Path == c.Kafka.TLS.CA:
-		return c.file.Errorf("kafka.tls.ca", "%v", err)
+	case errors.As(err, &pe) && pe.Path == t.CA:
+		return c.file.Errorf(key+".ca", "%v", err)
 	case err != nil:
-		return c.file.Errorf("kafka.tls", "%v", err)
+		return c.file.Errorf(key, "%v", err)
 	}
 	return nil
 }

@@ -39,6 +39,7 @@
 //	shared.go       one server for all tests of this process, or of this run
 //	postgres*.go    PostgreSQL: binaries, server, databases
 //	kafka*.go, registry.go, redis.go
+//	certificates.go an authority of one test, for servers that speak TLS
 //	binary.go       the millrace binary
 //	servers.go      what cmd/servers starts
 //	program.go      the same for programs that are no tests

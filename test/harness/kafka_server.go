@@ -27,6 +27,8 @@ type KafkaOptions struct {
 	// The broker listens for each on a port of its own (ProxiedPorts) and tells
 	// whoever comes that way to go on through that proxy.
 	Proxies []int
+	// Listeners are further listeners, each named as its protocol: SSL, SASL_SSL, SASL_PLAINTEXT. The plain one stays.
+	Listeners []string
 }
 
 // KafkaProcess is a broker (and its controller, in one process) of one's own.
@@ -37,6 +39,8 @@ type KafkaProcess struct {
 	Port    int
 	// ProxiedPorts are the ports that the proxies of KafkaOptions forward to.
 	ProxiedPorts []int
+	// Listener is host:port of the further listeners by name.
+	Listener map[string]string
 
 	java, libs, config string
 	heapMB             int
@@ -144,6 +148,16 @@ func (s *KafkaProcess) configure(o KafkaOptions) error {
 	listeners := "PLAINTEXT://" + loopback(s.Port) + ",CONTROLLER://" + loopback(controller)
 
 	all := maps.Clone(brokerSettings)
+	s.Listener = map[string]string{}
+	for _, name := range o.Listeners {
+		port, err := FreePort()
+		if err != nil {
+			return err
+		}
+		s.Listener[name] = loopback(port)
+		listeners += "," + name + "://" + loopback(port)
+		all["listener.security.protocol.map"] += "," + name + ":" + name
+	}
 	all["listeners"], all["advertised.listeners"] = listeners, listeners
 	if err := s.listenForProxies(all, o.Proxies); err != nil {
 		return err
