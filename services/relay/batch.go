@@ -11,8 +11,10 @@ type batch struct {
 	records []*kgo.Record
 	// published and parked count the events among the records; schema ids are records as well.
 	published, parked int
-	// freed counts the events among the records that were parked and are no longer.
-	freed int
+	// released counts those of the published that were parked before, discarded what was dropped from the parked topic.
+	released, discarded int
+	// places are where the records of the parked topic belong.
+	places []spot
 	// oldest is when the oldest event published occurred.
 	oldest time.Time
 	// bad is the first event that was parked for a fault of its own.

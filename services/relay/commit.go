@@ -8,10 +8,11 @@ import (
 // commit is a transaction whose commit has begun.
 type commit struct {
 	cursor *cursor
-	// published, parked, freed, oldest and bad are the batch's.
-	published, parked, freed int
-	oldest                   time.Time
-	bad                      *Parked
+	// published to bad are the batch's.
+	published, parked   int
+	released, discarded int
+	oldest              time.Time
+	bad                 *Parked
 	// began is when its page was asked for, asked when the commit began, ended when its outcome was known.
 	began, asked, ended time.Time
 
@@ -22,7 +23,8 @@ type commit struct {
 // begins starts to commit a transaction; await waits for the goroutine.
 func (l *loop) begins(work context.Context, c *cursor, b *batch, began time.Time) {
 	p := &commit{
-		cursor: c, published: b.published, parked: b.parked, freed: b.freed, oldest: b.oldest, bad: b.bad, began: began, asked: l.now(),
+		cursor: c, published: b.published, parked: b.parked, released: b.released, discarded: b.discarded,
+		oldest: b.oldest, bad: b.bad, began: began, asked: l.now(),
 		known: make(chan struct{}),
 	}
 	l.pending = p

@@ -27,6 +27,8 @@
 //	schemaids.go           schemas become registry ids
 //	partition.go, batch.go where a record goes, and what it is made in
 //	lines.go, parked.go    what cannot be published, and what must wait behind it; readparked.go lists it
+//	requests.go, answer.go what operators ask, and what they are told; ask.go is their side
+//	clerk.go, job.go       carries it out between transactions; release.go, discard.go, contents.go
 //	producer.go            two transactional clients in turn; limits.go knows how much each topic takes
 //	commit.go              the commit under way, while the next page is read and sent
 //	cursor.go              the record that says what has been published
@@ -45,12 +47,15 @@
 //
 //	millrace_relay_events_published_total          events committed to their topics
 //	millrace_relay_events_parked_total             events committed to the parked topic
+//	millrace_relay_events_released_total           events that were parked and then committed to their topics
+//	millrace_relay_events_discarded_total          parked events that an operator had dropped
 //	millrace_relay_transactions_total              Kafka transactions committed
 //	millrace_relay_commit_seconds                  from asking for a commit to knowing it
 //	millrace_relay_transaction_seconds             from asking for a page to knowing it committed
 //	millrace_relay_publish_latency_seconds         from the oldest event of a transaction occurring to its commit
 //	millrace_relay_page_events                     events in a transaction
 //	millrace_relay_parked                          events held back now
+//	millrace_relay_paused                          1 while the outbox is paused and this relay leads
 //	millrace_relay_leader                          1 while this relay publishes
 //	millrace_relay_backlog_events                  events not published yet, counted in the table
 //	millrace_relay_oldest_unpublished_age_seconds  age of the oldest of them, from the table

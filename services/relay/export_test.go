@@ -1,6 +1,9 @@
 package relay
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Points, for tests from outside.
 const (
@@ -10,6 +13,7 @@ const (
 	PointProduced   = pointProduced
 	PointCommitting = pointCommitting
 	PointCommitted  = pointCommitted
+	PointDone       = pointDone
 )
 
 // AtPoints has f called at every named point; f may block. Call it before Run.
@@ -25,3 +29,5 @@ func (r *Relay) LeadWithoutElection() {
 // CursorTopic and ParkedTopic are the names of the topics that belong to an outbox.
 func CursorTopic(outbox string) string { return cursorTopic(outbox) }
 func ParkedTopic(outbox string) string { return parkedTopic(outbox) }
+
+func init() { lookEvery = 50 * time.Millisecond }

@@ -230,14 +230,14 @@ func newBench(change ...func(*Config)) *bench {
 
 // newLoop starts over at a cursor, with lines as a start would read them back.
 func (b *bench) newLoop(cfg Config, at *cursor) loop {
-	held := newLines()
+	held := newLineLoader()
 	for _, r := range b.kafka.records {
 		if r.Topic == parkedTopic("test") {
 			p, err := decodeParked(r.Value)
 			if err != nil {
 				panic(err)
 			}
-			held.load(p)
+			held.take(r, p)
 		}
 	}
 	now := func() time.Time { return fakeNow }
@@ -245,7 +245,7 @@ func (b *bench) newLoop(cfg Config, at *cursor) loop {
 		cfg: cfg, source: b.table, publisher: b.kafka, report: b.report, point: func(string) {}, well: func() {}, now: now,
 		cursor: at, idle: time.Millisecond,
 		framer: &framer{
-			cfg: cfg, source: []byte("/s"), lines: held, now: now,
+			cfg: cfg, source: []byte("/s"), lines: held.lines, now: now,
 			partitions: func(context.Context, string) (int32, error) { return 3, nil },
 			limit:      newLimits(cfg, map[string]int{}).record,
 			highest:    func(context.Context, string) (int64, error) { return 0, nil },

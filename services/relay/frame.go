@@ -67,7 +67,7 @@ func (f *framer) event(ctx context.Context, b *batch, e *store.Event, next *curs
 	if err != nil || wrong == nil {
 		return err
 	}
-	return f.park(b, e, wrong)
+	return f.park(b, e, wrong, false)
 }
 
 // publishable adds the event's record to the batch, or says why it cannot.
@@ -185,19 +185,33 @@ func recordSize(source []byte, e *store.Event, value []byte, writer []pair) int 
 	return n
 }
 
-// park adds a record to the parked topic, at the end of the key's line.
-func (f *framer) park(b *batch, e *store.Event, wrong *fault) error {
-	topic, key := lineKey(e.Topic), lineKey(e.Key)
-	p := park(e, wrong, f.lines.add(strings.Clone(topic), strings.Clone(key)), f.now())
-	p.Topic, p.Key = topic, key
+// park adds a record to the parked topic, at the end of the key's line, or by itself.
+func (f *framer) park(b *batch, e *store.Event, wrong *fault, alone bool) error {
+	at := line{topic: strings.Clone(lineKey(e.Topic)), key: strings.Clone(lineKey(e.Key))}
+	if alone {
+		at.alone = e.EventID
+	}
+	q := f.lines.add(at, e.EventID, wrong.reason)
+	p := park(e, wrong, q.last, f.now())
+	p.Topic, p.Key, p.Alone = at.topic, at.key, alone
+	if err := f.hold(b, q, p); err != nil {
+		return err
+	}
+	if b.parked++; b.bad == nil && wrong.reason != ReasonBehind {
+		b.bad = p
+	}
+	return nil
+}
+
+// hold adds the record of an event that has its place in a line, a new one or one that says something else of it.
+func (f *framer) hold(b *batch, q *queue, p *Parked) error {
 	value, err := p.encode(f.limit(parkedTopic(f.cfg.Outbox)))
 	if err != nil {
 		return err
 	}
-	b.add(&kgo.Record{Topic: parkedTopic(f.cfg.Outbox), Key: []byte(p.EventID.String()), Value: value})
-	if b.parked++; b.bad == nil && wrong.reason != ReasonBehind {
-		b.bad = p
-	}
+	r := &kgo.Record{Topic: parkedTopic(f.cfg.Outbox), Key: []byte(p.EventID.String()), Value: value}
+	b.add(r)
+	b.places = append(b.places, spot{q, p.Position, r})
 	return nil
 }
 

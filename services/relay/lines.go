@@ -1,38 +1,164 @@
 package relay
 
-// line is what must stay in order: the events of one key in one topic.
-type line struct{ topic, key string }
+import (
+	"cmp"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// line is what must stay in order: the events of one key in one topic. An event that is parked by itself is a line of its own.
+type line struct {
+	topic, key string
+	alone      uuid.UUID // the event that is parked by itself
+}
+
+// held is a parked event as the relay remembers it; the rest is on the parked topic.
+type held struct {
+	id       uuid.UUID
+	position int64
+	offset   int64 // of its record
+	reason   Reason
+}
+
+// queue is a line that has parked events.
+type queue struct {
+	line
+	last   int64  // highest position given out
+	events []held // by position
+
+	// due says that the clerk is to release it, forced that its head is tried whatever it was parked for, asked for whom.
+	due, forced bool
+	asked       *job
+}
+
+func (q *queue) head() *held { return &q.events[0] }
+
+// find returns the index of a position.
+func (q *queue) find(position int64) (int, bool) {
+	return slices.BinarySearchFunc(q.events, position, func(h held, p int64) int { return cmp.Compare(h.position, p) })
+}
+
+// put takes an event in at its position, or again if it is there.
+func (q *queue) put(h held) {
+	i, there := q.find(h.position)
+	if there {
+		q.events[i] = h
+		return
+	}
+	q.events = slices.Insert(q.events, i, h)
+	q.last = max(q.last, h.position)
+}
 
 // lines are the keys that have parked events. It belongs to the loop; start fills it from the parked topic.
 type lines struct {
-	last   map[line]int64 // highest position in each line
+	all    map[line]*queue
 	events int64
+	// waiting are the lines whose head waits for the registry; some may have been released or discarded since.
+	waiting []*queue
 }
 
-func newLines() *lines { return &lines{last: map[line]int64{}} }
+func newLines() *lines { return &lines{all: map[line]*queue{}} }
 
 // blocked says whether an event of this key must wait behind a parked one.
 //
 // Promise 7: the key's later events are parked behind the bad one, in order.
 func (l *lines) blocked(topic, key string) bool {
-	if len(l.last) == 0 {
+	if len(l.all) == 0 {
 		return false
 	}
-	_, ok := l.last[line{topic, key}]
+	_, ok := l.all[line{topic: topic, key: key}]
 	return ok
 }
 
-// add takes the next place in the key's line.
-func (l *lines) add(topic, key string) int64 {
-	at := line{topic, key}
-	l.last[at]++
-	l.events++
-	return l.last[at]
+func (l *lines) queue(at line) *queue {
+	q, ok := l.all[at]
+	if !ok {
+		q = &queue{line: at}
+		l.all[at] = q
+	}
+	return q
 }
 
-// load counts a parked event that was read back. Events of a line may come in any order.
-func (l *lines) load(p *Parked) {
-	at := line{p.Topic, p.Key}
-	l.last[at] = max(l.last[at], p.Position)
-	l.events++
+// add takes the next place in a line.
+func (l *lines) add(at line, id uuid.UUID, reason Reason) *queue {
+	q := l.queue(at)
+	q.last++
+	q.events = append(q.events, held{id: id, position: q.last, reason: reason})
+	if l.events++; len(q.events) == 1 && reason == ReasonRegistry {
+		l.waiting = append(l.waiting, q)
+	}
+	return q
+}
+
+// remove takes an event out of its line, and forgets the line when it was the last. Whoever is behind moves up.
+func (l *lines) remove(q *queue, id uuid.UUID) bool {
+	i := slices.IndexFunc(q.events, func(h held) bool { return h.id == id })
+	switch {
+	case i < 0:
+		return false
+	case i == 0:
+		q.events = q.events[1:] // as a release does, again and again
+	default:
+		q.events = slices.Delete(q.events, i, i+1)
+	}
+	if l.events--; len(q.events) == 0 && l.all[q.line] == q {
+		delete(l.all, q.line)
+	}
+	return true
+}
+
+// spot is where a record of the parked topic belongs once the broker has said at which offset it is.
+type spot struct {
+	queue    *queue
+	position int64
+	record   *kgo.Record
+}
+
+// placed takes the offsets of what was acknowledged.
+func (b *batch) placed() {
+	for _, p := range b.places {
+		if i, ok := p.queue.find(p.position); ok {
+			p.queue.events[i].offset = p.record.Offset
+		}
+	}
+}
+
+// lineLoader fills lines from the records of the parked topic, in the order of their offsets.
+type lineLoader struct {
+	lines   *lines
+	where   map[uuid.UUID]*queue
+	earlier earlier
+}
+
+func newLineLoader() *lineLoader {
+	return &lineLoader{lines: newLines(), where: map[uuid.UUID]*queue{}, earlier: earlier{}}
+}
+
+// take counts a record: p is nil if it takes its event away.
+func (l *lineLoader) take(r *kgo.Record, p *Parked) {
+	if p == nil {
+		l.away(r)
+		return
+	}
+	q, again := l.where[p.EventID]
+	if !again {
+		q = l.lines.queue(p.line())
+		l.where[p.EventID] = q
+		l.lines.events++
+	}
+	q.put(held{id: p.EventID, position: p.Position, offset: r.Offset, reason: p.Reason.interned()})
+}
+
+func (l *lineLoader) away(r *kgo.Record) {
+	id, err := uuid.ParseBytes(r.Key)
+	if err != nil {
+		return
+	}
+	l.earlier.note(id, r.Headers)
+	if q, ok := l.where[id]; ok {
+		l.lines.remove(q, id)
+		delete(l.where, id)
+	}
 }

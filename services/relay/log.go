@@ -22,6 +22,8 @@ type partitionLog struct {
 	leader    int32
 	// start is the first offset; reading ends before end.
 	start, end int64
+	// dirty reads records whose commit is known, but may not be written to the log yet.
+	dirty bool
 }
 
 // ends lists where reading stops.
@@ -166,6 +168,10 @@ const fetchBytes = 4 << 20
 func (l *partitionLog) fetch(ctx context.Context, from int64) (got kgo.FetchPartition, next int64, err error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 0, 0, fetchBytes, 1
+	opts := kgo.ProcessFetchPartitionOpts{Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: l.topic, Partition: l.partition}
+	if l.dirty {
+		req.IsolationLevel, opts.IsolationLevel = 0, kgo.ReadUncommitted()
+	}
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID = l.topic, l.id
 	p := kmsg.NewFetchRequestTopicPartition()
@@ -184,7 +190,6 @@ func (l *partitionLog) fetch(ctx context.Context, from int64) (got kgo.FetchPart
 		return got, from, fmt.Errorf("the broker answered for %d topics, not for one partition", len(resp.Topics))
 	}
 	answer := &resp.Topics[0].Partitions[0]
-	opts := kgo.ProcessFetchPartitionOpts{Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: l.topic, Partition: l.partition}
 	got, next = kgo.ProcessFetchPartition(opts, answer, kgo.DefaultDecompressor(), nil)
 	if got.Err == nil && next <= from && len(answer.RecordBatches) > 0 {
 		return got, from, fmt.Errorf("the broker sent %d bytes that are no whole batch", len(answer.RecordBatches))

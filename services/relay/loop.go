@@ -235,6 +235,7 @@ func (l *loop) publish(work context.Context, next *cursor, b *batch, began time.
 	if err := l.publisher.publish(work, next.T, b.records); err != nil {
 		return err
 	}
+	b.placed()
 	l.point(pointProduced)
 	if err := l.gate(work); err != nil {
 		return err

@@ -49,6 +49,9 @@ func cause(err error) string {
 type metrics struct {
 	published    prometheus.Counter
 	parkedTotal  prometheus.Counter
+	released     prometheus.Counter
+	discarded    prometheus.Counter
+	pause        prometheus.Gauge
 	transactions prometheus.Counter
 	commit       prometheus.Histogram
 	transaction  prometheus.Histogram
@@ -78,6 +81,9 @@ func newMetrics(reg prometheus.Registerer, outbox string) (*metrics, error) {
 	m := &metrics{
 		published:    counter("events_published_total", "Events committed to their topics."),
 		parkedTotal:  counter("events_parked_total", "Events committed to the parked topic."),
+		released:     counter("events_released_total", "Events that were parked and then committed to their topics."),
+		discarded:    counter("events_discarded_total", "Parked events that an operator had dropped."),
+		pause:        gauge("paused", "1 while the outbox is paused and this relay leads."),
 		transactions: counter("transactions_total", "Kafka transactions committed."),
 		commit:       histogram("commit_seconds", "From asking for a commit to knowing that it is done.", seconds),
 		transaction:  histogram("transaction_seconds", "From asking Postgres for a page to knowing that it is committed to Kafka.", seconds),
@@ -102,7 +108,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{m.published, m.parkedTotal, m.transactions, m.commit, m.transaction, m.publish,
-		m.page, m.parked, m.leader, m.backlog, m.oldest, m.restarts} {
+		m.page, m.parked, m.leader, m.released, m.discarded, m.pause, m.backlog, m.oldest, m.restarts} {
 		if err := reg.Register(c); err != nil {
 			return err
 		}
@@ -113,6 +119,8 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 func (m *metrics) committed(c *commit) {
 	m.transactions.Inc()
 	m.commit.Observe(c.ended.Sub(c.asked).Seconds())
+	m.released.Add(float64(c.released))
+	m.discarded.Add(float64(c.discarded))
 	if c.published+c.parked == 0 {
 		return
 	}
@@ -128,12 +136,14 @@ func (m *metrics) committed(c *commit) {
 func (m *metrics) held(n int64)           { m.parked.Set(float64(n)) }
 func (m *metrics) restarted(cause string) { m.restarts.WithLabelValues(cause).Inc() }
 
-func (m *metrics) leads(yes bool) {
+func (m *metrics) leads(yes bool)  { m.leader.Set(one(yes)) }
+func (m *metrics) paused(yes bool) { m.pause.Set(one(yes)) }
+
+func one(yes bool) float64 {
 	if yes {
-		m.leader.Set(1)
-		return
+		return 1
 	}
-	m.leader.Set(0)
+	return 0
 }
 
 func (m *metrics) measured(events int64, oldest, now time.Time) {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,9 +31,26 @@ const (
 	ReasonKey Reason = "key"
 	// ReasonSize: the record would be larger than MaxRecordBytes, or than its topic takes (max.message.bytes).
 	ReasonSize Reason = "size"
+	// ReasonRegistry: the schema's id is not known and the registry does not answer. Released by itself when it does.
+	ReasonRegistry Reason = "registry"
+	// ReasonGone: the contents were in the outbox table only, and the row is no longer there. It can only be discarded.
+	ReasonGone Reason = "gone"
+	// ReasonHeld: nothing is wrong with the event; the one before it was discarded with the wish that the line stays.
+	ReasonHeld Reason = "held"
 	// ReasonBehind: nothing is wrong with the event; an earlier one of its key is parked.
 	ReasonBehind Reason = "behind"
 )
+
+var reasons = []Reason{ReasonBody, ReasonHeaders, ReasonSchema, ReasonRefused, ReasonTopic, ReasonKey, ReasonSize, ReasonRegistry,
+	ReasonGone, ReasonHeld, ReasonBehind}
+
+// interned returns the same string for all events that have a reason, for there may be many.
+func (r Reason) interned() Reason {
+	if i := slices.Index(reasons, r); i >= 0 {
+		return reasons[i]
+	}
+	return r
+}
 
 // Parked is an event that the relay holds: a record on the parked topic, keyed by the event's id.
 type Parked struct {
@@ -55,6 +73,8 @@ type Parked struct {
 	Detail string `json:"detail,omitempty"`
 	// Position is its place among the parked events of its topic and key, from 1: the order of their release.
 	Position int64 `json:"position"`
+	// Alone says that the key's later events do not wait for it: it was parked by itself (on_poison: park-event).
+	Alone bool `json:"alone,omitempty"`
 	// ParkedAt is when it was parked.
 	ParkedAt time.Time `json:"parked_at"`
 	// Payload (Avro binary) or Body (JSON), and Headers, are as in the row. Body and Headers are text, for what is parked
@@ -94,6 +114,15 @@ func shorten(text string) string {
 		return text
 	}
 	return fmt.Sprintf("%s... (%d bytes, SHA-256 %x)", strings.ToValidUTF8(text[:256], ""), len(text), sha256.Sum256([]byte(text)))
+}
+
+// line is where the event waits.
+func (p *Parked) line() line {
+	at := line{topic: p.Topic, key: p.Key}
+	if p.Alone {
+		at.alone = p.EventID
+	}
+	return at
 }
 
 // encode makes the record, of at most limit bytes if that can be had by leaving the contents out.

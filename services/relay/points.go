@@ -9,4 +9,5 @@ const (
 	pointProduced   = "produced"   // every record acknowledged, the commit not begun
 	pointCommitting = "committing" // before the commit is asked for
 	pointCommitted  = "committed"  // committed, the answer not looked at
+	pointDone       = "done"       // what a request asked for is committed, the request not answered
 )

@@ -38,25 +38,15 @@ func ListParked(ctx context.Context, kafka []kgo.Opt, outbox string) ([]*Parked,
 // readParked reads the parked topic to its end. A record without a value takes an event away again.
 func readParked(ctx context.Context, logs []*partitionLog) ([]*Parked, error) {
 	held := map[string]*Parked{}
-	for _, l := range logs {
-		var bad error
-		err := l.scan(ctx, l.start, func(r *kgo.Record) bool {
-			if len(r.Value) == 0 {
-				delete(held, string(r.Key))
-				return true
-			}
-			p, err := decodeParked(r.Value)
-			if err != nil {
-				bad = stopf("remove the record: the relay cannot tell which key it holds up", "%w: topic %s, offset %d: %w",
-					ErrParkedUnreadable, r.Topic, r.Offset, err)
-				return false
-			}
-			held[string(r.Key)] = p
-			return true
-		})
-		if err := errors.Join(err, bad); err != nil {
-			return nil, err
+	err := scanParked(ctx, logs, func(r *kgo.Record, p *Parked) {
+		if p == nil {
+			delete(held, string(r.Key))
+			return
 		}
+		held[string(r.Key)] = p
+	})
+	if err != nil {
+		return nil, err
 	}
 	all := make([]*Parked, 0, len(held))
 	for _, p := range held {
@@ -66,4 +56,29 @@ func readParked(ctx context.Context, logs []*partitionLog) ([]*Parked, error) {
 		return cmp.Or(a.ParkedAt.Compare(b.ParkedAt), cmp.Compare(a.Row, b.Row))
 	})
 	return all, nil
+}
+
+// scanParked calls fn for the records of the parked topic, in order; p is nil for one that takes its event away.
+func scanParked(ctx context.Context, logs []*partitionLog, fn func(r *kgo.Record, p *Parked)) error {
+	for _, l := range logs {
+		var bad error
+		err := l.scan(ctx, l.start, func(r *kgo.Record) bool {
+			if len(r.Value) == 0 {
+				fn(r, nil)
+				return true
+			}
+			p, err := decodeParked(r.Value)
+			if err != nil {
+				bad = stopf("remove the record: the relay cannot tell which key it holds up", "%w: topic %s, offset %d: %w",
+					ErrParkedUnreadable, r.Topic, r.Offset, err)
+				return false
+			}
+			fn(r, p)
+			return true
+		})
+		if err := errors.Join(err, bad); err != nil {
+			return err
+		}
+	}
+	return nil
 }

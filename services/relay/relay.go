@@ -21,6 +21,8 @@ type Relay struct {
 	refused map[string]int
 	// told is when a parked event was logged last. It belongs to the loop.
 	told time.Time
+	// noRequests says that the outbox knows no requests, and that this was logged. It belongs to sessions.
+	noRequests bool
 	// lead takes the place of the election in tests; nil otherwise.
 	lead func(ctx context.Context) (*leadership, error)
 }
@@ -131,6 +133,7 @@ func (r *Relay) session(ctx context.Context, tell bool) error {
 	}
 	watch := r.watch(ctx)
 	defer watch.stop()
+	defer s.requests.serve(ctx)()
 	work, cancel := outlive(ctx, r.cfg.StopTimeout)
 	defer cancel()
 	err = s.run(ctx, work)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -100,6 +101,11 @@ func (s *schemaIDs) resolve(ctx context.Context, fp schemas.Fingerprint, topic s
 	}
 	s.cache[schemaKey{fp, topic}] = r
 	return r, r.wrong, nil
+}
+
+// forgetFaults has schemas that could not be used looked at again: they may have been mended.
+func (s *schemaIDs) forgetFaults() {
+	maps.DeleteFunc(s.cache, func(_ schemaKey, r *resolved) bool { return r.wrong != nil })
 }
 
 func (s *schemaIDs) find(ctx context.Context, fp schemas.Fingerprint, topic string) (*resolved, error) {

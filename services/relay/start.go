@@ -30,6 +30,8 @@ type session struct {
 	topics   *topics
 	producer *producer
 	framer   *framer
+	requests *requests
+	contents *parkedContents
 
 	loop
 }
@@ -42,6 +44,7 @@ type session struct {
 //	no transaction is open on those topics: what is read now is final
 //	the cursor is read, and belongs to this topic and to this database
 //	schema ids and parked events are read to their ends
+//	what operators want is read: an outbox that is paused publishes nothing
 //	events topics exist with the partitions that the cursor counts on
 func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -76,7 +79,11 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	if err := s.checkSource(ctx, reader, cur); err != nil {
 		return s, err
 	}
-	if s.framer, err = s.newFramer(ctx, logs, reader); err != nil {
+	done, err := s.newFramer(ctx, logs, reader)
+	if err != nil {
+		return s, err
+	}
+	if s.requests, err = r.openRequests(ctx); err != nil {
 		return s, err
 	}
 	if err := s.topics.ensureConfigured(ctx, cur.Partitions); err != nil {
@@ -86,6 +93,8 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 		cfg: s.cfg, source: reader, publisher: s.producer, framer: s.framer, report: r, point: r.point,
 		well: func() { r.trouble.report("stream")(nil) }, cursor: cur, now: time.Now, idle: s.cfg.PollMin,
 	}
+	s.contents = newParkedContents(logs[parkedTopic(s.cfg.Outbox)][0], s.cfg.Schema, func(ctx context.Context) (*pgx.Conn, error) { return r.connect(ctx, "release") })
+	s.loop.operator = newClerk(s.cfg, s.requests, s.framer, s.contents, done, r.point)
 	return s, nil
 }
 
@@ -137,7 +146,8 @@ func (s *session) checkSource(ctx context.Context, reader *store.Reader, cur *cu
 	return nil
 }
 
-func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog, reader *store.Reader) (*framer, error) {
+// newFramer makes the framer, and returns what requests have done before.
+func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog, reader *store.Reader) (earlier, error) {
 	ids := &schemaIDs{
 		registry: s.cfg.Registry, subjects: s.cfg.Subjects, lookup: reader.Schema,
 		missing: func(err error) bool { return errors.Is(err, store.ErrNoSchema) },
@@ -148,20 +158,17 @@ func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog
 	if err := idLog.scan(ctx, idLog.start, func(r *kgo.Record) bool { ids.load(r.Value); return true }); err != nil {
 		return nil, err
 	}
-	parked, err := readParked(ctx, logs[parkedTopic(s.cfg.Outbox)])
-	if err != nil {
+	parked := newLineLoader()
+	if err := scanParked(ctx, logs[parkedTopic(s.cfg.Outbox)], parked.take); err != nil {
 		return nil, err
 	}
-	held := newLines()
-	for _, p := range parked {
-		held.load(p)
-	}
-	s.r.status.parked(held.events)
-	return &framer{
-		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: held,
+	s.r.status.parked(parked.lines.events)
+	s.framer = &framer{
+		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: parked.lines,
 		partitions: s.topics.partitions, highest: s.topics.highestSeq,
 		limit: s.topics.limits.record, now: time.Now,
-	}, nil
+	}
+	return parked.earlier, nil
 }
 
 // abort ends what a session that failed may have left open.
@@ -173,6 +180,12 @@ func (s *session) abort() {
 
 // close lets go of everything; it may be called on a session that did not start.
 func (s *session) close() {
+	if s.requests != nil {
+		s.requests.close()
+	}
+	if s.contents != nil {
+		s.contents.close()
+	}
 	if s.producer != nil {
 		s.producer.close()
 	}

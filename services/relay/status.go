@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/millrace/millrace/outbox/store"
 )
 
 // State is what a relay is doing.
@@ -28,6 +30,8 @@ type Status struct {
 	Since  time.Time `json:"since"`
 	// Reason says what is wrong: what it waits for, or why it stopped. Empty if nothing is.
 	Reason string `json:"reason,omitempty"`
+	// Paused says that nothing is to be published, who wants it so and since when; nil if not. A paused relay is ready.
+	Paused *store.Pause `json:"paused,omitempty"`
 	// T, Seq, Row and Last are the cursor's, as committed last by this relay; zero while it does not lead.
 	T    int64  `json:"t"`
 	Seq  int64  `json:"seq"`
@@ -73,6 +77,10 @@ func (s *status) set(state State) {
 	if state != s.s.State {
 		s.s.State, s.s.Since = state, s.now()
 	}
+	if state == StateStandby || state == StateStopped {
+		s.s.Paused = nil
+		s.metrics.paused(false)
+	}
 	if state != StateLeading {
 		s.cursor = nil
 		s.s.T, s.s.Seq, s.s.Row, s.s.Last, s.s.CursorTime = 0, 0, 0, "", time.Time{}
@@ -98,7 +106,7 @@ func (s *status) committed(c *commit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at(c.cursor)
-	s.s.Parked += int64(c.parked - c.freed)
+	s.s.Parked += int64(c.parked - c.released - c.discarded)
 	s.s.Published += int64(c.published)
 	s.s.Transactions++
 	s.meter.add(s.now(), c.published)
@@ -110,6 +118,13 @@ func (s *status) parked(n int64) {
 	defer s.mu.Unlock()
 	s.s.Parked = n
 	s.metrics.held(n)
+}
+
+func (s *status) paused(p *store.Pause) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Paused = p
+	s.metrics.paused(p != nil)
 }
 
 func (s *status) restarted(err error) {

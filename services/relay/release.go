@@ -1,0 +1,153 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/outbox/store"
+)
+
+// releaseBytes ends a page of released events; a page holds one event at least.
+const releaseBytes = 8 << 20
+
+// release publishes a page of the lines that are due, each from its head, in order. It is a transaction of the loop like any
+// other: it has its own t, the events get the next seqs, and each leaves the parked topic in it. What arrives for these keys
+// meanwhile queues behind them, until a line is empty.
+//
+// Promises 2 and 3: an event is published behind those of its key that were parked before it, and parked no longer, as one.
+func (c *clerk) release(ctx, work context.Context, l *loop) error {
+	if err := l.await(); err != nil { // what is parked is committed
+		return err
+	}
+	began, next := l.now(), l.cursor.clone()
+	b := newBatch(min(c.waiting(), c.cfg.PageSize))
+	size := 0
+	for len(c.due) > 0 {
+		q := c.due[0]
+		done, err := c.line(ctx, b, q, next, &size)
+		if err != nil {
+			return err
+		}
+		if !done {
+			break // the page is full
+		}
+		c.due = c.due[1:]
+		q.due = false
+	}
+	if len(b.records) == 0 {
+		return nil
+	}
+	b.oldest = time.Time{}
+	if err := c.framer.addFresh(b); err != nil {
+		return err
+	}
+	return l.publish(work, next, b, began)
+}
+
+// waiting counts the events of the lines that are due, up to a page.
+func (c *clerk) waiting() int {
+	n := 0
+	for _, q := range c.due {
+		if n += len(q.events); n >= c.cfg.PageSize {
+			break
+		}
+	}
+	return n
+}
+
+// line takes events of a line into the page until it is empty or stops, which is done, or the page is full.
+func (c *clerk) line(ctx context.Context, b *batch, q *queue, next *cursor, size *int) (done bool, err error) {
+	for len(q.events) > 0 {
+		if !q.forced && q.head().reason != ReasonBehind {
+			c.settle(q, &Outcome{Reason: q.head().reason})
+			return true, nil
+		}
+		if b.published >= c.cfg.PageSize || *size >= releaseBytes {
+			return false, nil
+		}
+		stop, err := c.head(ctx, b, q, next, size)
+		if err != nil {
+			return false, err
+		}
+		if stop != nil {
+			c.settle(q, stop)
+			return true, nil
+		}
+	}
+	c.settle(q, nil)
+	return true, nil
+}
+
+// head frames a line's first event anew, as if it came now, or says why the line stops at it.
+func (c *clerk) head(ctx context.Context, b *batch, q *queue, next *cursor, size *int) (*Outcome, error) {
+	h := *q.head()
+	p, err := c.contents.record(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return c.stop(b, q, nil, faultf(ReasonGone, "the parked topic does not hold its record any more: it can be discarded"))
+	}
+	e, wrong, err := p.event(ctx, c.contents)
+	if wrong == nil && err == nil {
+		wrong, err = c.fit(ctx, b, &e, next)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if wrong != nil {
+		return c.stop(b, q, p, wrong)
+	}
+	*size += len(e.Payload) + len(e.Body) + len(e.Headers) + len(e.Key)
+	b.released++
+	c.drop(b, q, h.id, DoneReleased, q.asked)
+	if q.asked != nil {
+		q.asked.answer.Released++
+		q.asked.answer.add(Outcome{EventID: h.id, Topic: q.topic, Key: q.key, Done: DoneReleased, Seq: next.Seq})
+	}
+	return nil, nil
+}
+
+func (c *clerk) fit(ctx context.Context, b *batch, e *store.Event, next *cursor) (*fault, error) {
+	return c.framer.fit(ctx, b, e, next)
+}
+
+// drop takes an event off the parked topic and out of its line.
+func (c *clerk) drop(b *batch, q *queue, id uuid.UUID, done Done, for_ *job) {
+	request := int64(0)
+	if for_ != nil {
+		request = for_.id
+	}
+	b.add(tombstone(parkedTopic(c.cfg.Outbox), id, request, done))
+	c.lines.remove(q, id)
+}
+
+// stop leaves a line as it is. Why its head cannot be published is written down, unless that is known: the head may have been
+// parked for another reason, or only for waiting.
+func (c *clerk) stop(b *batch, q *queue, p *Parked, wrong *fault) (*Outcome, error) {
+	h := q.head()
+	o := &Outcome{Reason: wrong.reason, Field: wrong.field, Detail: wrong.detail}
+	h.reason = wrong.reason
+	if wrong.reason == ReasonRegistry {
+		c.lines.waiting = append(c.lines.waiting, q)
+	}
+	if p == nil || p.Reason == wrong.reason && (wrong.reason == ReasonRegistry || p.Field == wrong.field && p.Detail == wrong.detail) {
+		return o, nil
+	}
+	again := *p
+	again.Reason, again.Field, again.Detail = wrong.reason, shorten(wrong.field), shorten(wrong.detail)
+	return o, c.framer.hold(b, q, &again)
+}
+
+// settle ends the release of a line: it is empty, or it stopped.
+func (c *clerk) settle(q *queue, stop *Outcome) {
+	q.forced = false
+	if stop != nil {
+		stop.EventID, stop.Topic, stop.Key, stop.Done, stop.Behind = q.head().id, q.topic, q.key, DoneParked, int64(len(q.events)-1)
+	}
+	if q.asked != nil {
+		q.asked.settled(q, stop)
+	}
+}
