@@ -42,8 +42,8 @@ e2e-flights: $(SERVERS) build ## all flights of 2013 (about a million events) th
 	@$(TESTENV) MILLRACE_FLIGHTS=all exec $(SERVERS) $(GO) test -count=1 -v -timeout 60m $(ARGS) ./test/flights/...
 
 .PHONY: bench-relay
-bench-relay: build $(BENCH) ## measure the relay on servers of its own, with the ceilings (ARGS="-case drain -n 200000 -reps 1")
-	@exec $(BENCH) relay -binary bin/millrace $(if $(ARGS),$(ARGS),-out test/bench/results/relay.json)
+bench-relay: build $(BENCH) ## measure the relay, its ceilings and Debezium on servers of their own (ARGS="-case drain -n 200000 -reps 1")
+	@exec $(BENCH) relay -binary bin/millrace $(or $(ARGS),-peer -out test/bench/results/relay.json)
 
 .PHONY: servers
 servers: $(SERVERS) ## start the real servers and print their addresses, until Ctrl-C

@@ -67,10 +67,10 @@ func (s *site) count(ctx context.Context, n int64, each func(*kgo.Record)) (coun
 			}
 		})
 	}
-	return t.result(), nil
+	return t.result(n), nil
 }
 
-// tally counts records against the events that were written. The events of a key are in the order of their numbers.
+// tally counts records against the events that were written, whose numbers are below n. The events of a key are in the order of their numbers.
 type tally struct {
 	n       int64
 	seen    []uint64 // a bit an event
@@ -103,7 +103,8 @@ func (t *tally) add(r *kgo.Record) {
 	t.highest[key], t.place[key] = max(t.highest[key], n+1), r.Partition+1
 }
 
-func (t *tally) result() counted {
-	t.c.Missing = t.n - (t.c.Events - t.c.Duplicates - t.c.Strangers)
+// result is the count after want events were written.
+func (t *tally) result(want int64) counted {
+	t.c.Missing = want - (t.c.Events - t.c.Duplicates - t.c.Strangers)
 	return t.c
 }

@@ -9,7 +9,10 @@
 //	event.go, load.go        events of about 300 bytes; a backlog of them in seconds
 //	offsets.go, check.go     when events became visible; whether each is there once and in its order
 //	ceiling.go               what the parts could do if a relay cost nothing
-//	drain.go                 the cases
+//	drain.go, peer.go        the cases: a backlog, and the same through Debezium
+//	writers.go, latency.go   writers as an application has them; when their events arrive
+//	insert.go                what the relay costs them
+//	kill.go, memory.go, start.go, stranger.go
 //
 // Package measure holds statistics and what the kernel knows of processes.
 package bench

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/millrace/millrace/test/bench/measure"
@@ -19,48 +20,81 @@ type drained struct {
 	others    float64 // cores busy with anything else meanwhile: what spoils the measurement
 	toFirst   time.Duration
 	memory    measure.Memory
+	peakAnon  float64 // the most memory without pages of files, in MiB, seen every tenth of a second
 }
 
-// drain starts a relay on a site that has a backlog of n events, and returns when all are visible and counted.
-func (s *site) drain(ctx context.Context, n int64) (d drained, err error) {
-	r := s.rig
-	broker, postgres, all := measure.CPU(r.kafka.PID()), measure.TreeCPU(r.postgres.PID()), measure.BusyCPU()
-	ours := r.ownCPU()
+// drain starts a relay on a site that has a backlog of n events, and stops it when all are visible.
+func (s *site) drain(ctx context.Context, n int64) (drained, error) {
+	d, relay, err := s.drainBy(ctx, n)
+	if relay != nil {
+		relay.stop()
+	}
+	return d, err
+}
+
+// drainBy is drain with a relay that goes on; the caller stops it. It is nil after an error.
+func (s *site) drainBy(ctx context.Context, n int64) (d drained, _ *relay, err error) {
+	u := s.rig.usage()
 	relay, err := s.startRelay()
 	if err != nil {
-		return d, err
+		return d, nil, err
 	}
-	defer relay.kill() // in case of an error; it does nothing after the orderly stop below
-	begun := false
-	profile := func() error { return nil }
-	first, end, err := s.watch(ctx, relay, n, func(instant) error {
-		if !begun {
-			begun, profile = true, relay.profile(ctx, s.name)
+	defer func() {
+		if err != nil {
+			relay.kill()
 		}
-		return nil
-	})
+	}()
+	eye := &drainEye{relay: relay, profile: func() error { return nil }}
+	first, end, err := s.watch(ctx, relay, n, func(now instant) error { eye.look(ctx, now); return nil })
 	if err != nil {
-		return d, err
+		return d, nil, err
 	}
 	took := end.at.Sub(first.at)
 	rest := end.total - first.total // the markers in it, one a transaction and partition, are far below a percent
+	now := s.rig.usage()
 	d = drained{
 		rate: perSecond(rest, took), rateStart: perSecond(n, end.at.Sub(relay.started)),
 		cpu: perMillion(end.cpu-first.cpu, rest), cpuAll: perMillion(end.cpu, n),
-		broker:   perMillion(measure.CPU(r.kafka.PID())-broker, n),
-		postgres: perMillion(measure.TreeCPU(r.postgres.PID())-postgres, n),
+		broker:   perMillion(now.broker-u.broker, n),
+		postgres: perMillion(now.postgres-u.postgres, n),
 		toFirst:  first.at.Sub(relay.started),
-		memory:   measure.MemoryOf(relay.pid()),
+		memory:   measure.MemoryOf(relay.pid()), peakAnon: eye.peakAnon,
 	}
-	used := measure.BusyCPU() - all - (r.ownCPU() - ours) - relay.cpu() -
-		(measure.CPU(r.kafka.PID()) - broker) - (measure.TreeCPU(r.postgres.PID()) - postgres)
-	d.others = max(0, used/time.Since(relay.started).Seconds())
-	if err := profile(); err != nil {
-		return d, err
-	}
-	relay.stop()
-	return d, nil
+	foreign := (now.machine - u.machine) - (now.known() - u.known()) - relay.cpu()
+	d.others = max(0, foreign/time.Since(relay.started).Seconds())
+	return d, relay, eye.profile()
 }
+
+// drainEye looks at a relay while it drains.
+type drainEye struct {
+	relay    *relay
+	begun    bool
+	profile  func() error
+	looked   time.Time
+	peakAnon float64
+}
+
+func (e *drainEye) look(ctx context.Context, now instant) {
+	if !e.begun {
+		e.begun, e.profile = true, e.relay.profile(ctx, e.relay.site.name)
+	}
+	if now.at.Sub(e.looked) > 100*time.Millisecond {
+		e.looked, e.peakAnon = now.at, max(e.peakAnon, measure.MemoryOf(e.relay.pid()).Anon)
+	}
+}
+
+// usage is the CPU time used so far, in seconds.
+type usage struct{ broker, postgres, own, registry, machine float64 }
+
+func (r *rig) usage() usage {
+	return usage{
+		broker: measure.CPU(r.kafka.PID()), postgres: measure.TreeCPU(r.postgres.PID()),
+		own: measure.CPU(os.Getpid()), registry: measure.CPU(r.registry.PID()), machine: measure.BusyCPU(),
+	}
+}
+
+// known is what belongs to the run, but for the relay.
+func (u usage) known() float64 { return u.broker + u.postgres + u.own + u.registry }
 
 // drainOnce loads n events, drains and counts them.
 func (r *rig) drainOnce(ctx context.Context, base string, n int64, then func(*site, drained) error) error {
@@ -69,7 +103,7 @@ func (r *rig) drainOnce(ctx context.Context, base string, n int64, then func(*si
 		return err
 	}
 	defer s.close(ctx)
-	if err := s.load(ctx, n, loadPerTx); err != nil {
+	if err := s.load(ctx, 0, n, loadPerTx); err != nil {
 		return err
 	}
 	if err := s.settle(ctx); err != nil {
@@ -107,7 +141,7 @@ func (r *rig) drainCase(ctx context.Context) error {
 				return err
 			}
 			r.drainRows(n, d, made, read)
-			return nil
+			return r.drainPeer(ctx, n, d.rate)
 		})
 		if err != nil {
 			return err

@@ -16,14 +16,15 @@ import (
 // Loading a million events must take seconds: they are written by COPY, from two connections, a thousand to a
 // transaction. Each connection has keys of its own, so that the order within a key is that of n.
 const (
-	loaders      = 2
-	loadPerTx    = 1000
-	copyIntoFmt  = `COPY outbox.event (event_id, topic, key, type, schema_fp, payload) FROM STDIN (FORMAT binary)`
-	progressRows = 50_000
+	loaders   = 2
+	loadPerTx = 1000
+	loadChunk = 10_000 // rows of one COPY; a larger transaction has several
+	copyInto  = `COPY outbox.event (event_id, topic, key, type, schema_fp, payload) FROM STDIN (FORMAT binary)`
 )
 
-// load writes events 0 to n-1.
-func (s *site) load(ctx context.Context, n int64, perTx int64) error {
+// load writes events from to to-1, perTx to a transaction.
+func (s *site) load(ctx context.Context, from, to, perTx int64) error {
+	n := to - from
 	var written atomic.Int64
 	tell := s.rig.progress(func() string { return fmt.Sprintf("loading: %s of %s events", thousands(written.Load()), thousands(n)) })
 	defer tell()
@@ -34,7 +35,7 @@ func (s *site) load(ctx context.Context, n int64, perTx int64) error {
 	var all sync.WaitGroup
 	errs := make([]error, workers)
 	for w := range workers {
-		all.Go(func() { errs[w] = s.loadSome(ctx, n, w, workers, perTx, &written) })
+		all.Go(func() { errs[w] = s.loadSome(ctx, from+w, to, workers, perTx, &written) })
 	}
 	all.Wait()
 	for _, err := range errs {
@@ -45,45 +46,34 @@ func (s *site) load(ctx context.Context, n int64, perTx int64) error {
 	return nil
 }
 
-// loadSome writes the events whose number is first modulo step.
-func (s *site) loadSome(ctx context.Context, n, first, step, perTx int64, written *atomic.Int64) error {
+// loadSome writes every step-th event from first on, below to.
+func (s *site) loadSome(ctx context.Context, first, to, step, perTx int64, written *atomic.Int64) error {
 	conn, err := pgx.Connect(ctx, s.dsn)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	next := first
-	for next < n {
-		if perTx >= n {
-			return s.loadOne(ctx, conn, n, written)
-		}
-		rows := newCopyRows(s)
-		for ; rows.count < perTx && next < n; next += step {
-			rows.add(next)
-		}
-		if _, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyIntoFmt); err != nil {
+	for next := first; next < to; {
+		tx, err := conn.Begin(ctx)
+		if err != nil {
 			return err
 		}
-		written.Add(rows.count)
-	}
-	return nil
-}
-
-// loadOne writes all events in one transaction.
-func (s *site) loadOne(ctx context.Context, conn *pgx.Conn, n int64, written *atomic.Int64) error {
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		for next := int64(0); next < n; {
+		for left := perTx; left > 0 && next < to; {
 			rows := newCopyRows(s)
-			for ; rows.count < progressRows && next < n; next++ {
+			for ; rows.count < min(left, loadChunk) && next < to; next += step {
 				rows.add(next)
 			}
-			if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyIntoFmt); err != nil {
+			if _, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyInto); err != nil {
 				return err
 			}
+			left -= rows.count
 			written.Add(rows.count)
 		}
-		return nil
-	})
+		if err := tx.Commit(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyRows is a stream of COPY in its binary format.

@@ -8,14 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/millrace/millrace/test/bench/measure"
 )
-
-// ownCPU is what the measuring itself has used, the registry included.
-func (r *rig) ownCPU() float64 {
-	return measure.CPU(os.Getpid()) + measure.CPU(r.registry.PID())
-}
 
 // profilePatience is how long a process may take to open its HTTP server.
 const profilePatience = 10 * time.Second

@@ -66,7 +66,7 @@ func (r *rig) start(ctx context.Context) error {
 	defer tell()
 	began := time.Now()
 	var err error
-	if r.postgres, err = harness.StartPostgres(harness.PostgresOptions{}); err != nil {
+	if r.postgres, err = harness.StartPostgres(r.postgresOptions()); err != nil {
 		return err
 	}
 	if r.kafka, err = harness.StartKafka(harness.KafkaOptions{HeapMB: kafkaHeapMB}); err != nil {
@@ -81,6 +81,14 @@ func (r *rig) start(ctx context.Context) error {
 	r.admin = kadm.NewClient(r.client)
 	r.say("servers started in %.1f s", time.Since(began).Seconds())
 	return r.versions(ctx)
+}
+
+// postgresOptions are the harness's, but for what Debezium needs.
+func (r *rig) postgresOptions() harness.PostgresOptions {
+	if !r.opts.Peer {
+		return harness.PostgresOptions{}
+	}
+	return harness.PostgresOptions{Settings: map[string]string{"wal_level": "logical"}}
 }
 
 func (r *rig) seeds() []kgo.Opt {

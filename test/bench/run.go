@@ -21,6 +21,15 @@ type Options struct {
 	Warmup int64
 	// Reps is how often each case is measured. Default 3.
 	Reps int
+	// MemoryEvents is the backlog of the case that looks at memory. Default 5,000,000.
+	MemoryEvents int64
+	// Rates are the events a second at which latency is measured, For how long, after a warm-up of WarmupFor.
+	Rates          []int
+	For, WarmupFor time.Duration
+	// IdleFor is how long an idle relay is looked at, InsertFor how long writers write with and without a relay.
+	IdleFor, InsertFor time.Duration
+	// Peer runs the same drain through Debezium as well, in every repetition.
+	Peer bool
 	// Partitions of every topic. Default 4.
 	Partitions int
 	// Set are further lines of the outbox's configuration, such as "page_size: 10000".
@@ -33,7 +42,11 @@ type Options struct {
 }
 
 func (o Options) settings() map[string]any {
-	out := map[string]any{"events": o.Events, "warmup": o.Warmup, "repetitions": o.Reps, "partitions": o.Partitions}
+	out := map[string]any{
+		"events": o.Events, "warmup_events": o.Warmup, "memory_events": o.MemoryEvents, "repetitions": o.Reps, "partitions": o.Partitions,
+		"rates": o.Rates, "latency_seconds": o.For.Seconds(), "latency_warmup_seconds": o.WarmupFor.Seconds(),
+		"idle_seconds": o.IdleFor.Seconds(), "insert_seconds": o.InsertFor.Seconds(), "writers": writerCount,
+	}
 	if len(o.Set) > 0 {
 		out["outbox"] = o.Set
 	}
@@ -51,6 +64,14 @@ type benchCase struct {
 
 var cases = []benchCase{
 	{"drain", "a backlog, with both ceilings in the same run", (*rig).drainCase},
+	{"latency", "from commit to a read_committed consumer, at steady rates", (*rig).latencyCase},
+	{"kill", "kill -9 in the middle of a drain, twice; then every event is counted", (*rig).killCase},
+	{"start", "from the start of the process to its first event", (*rig).startCase},
+	{"idle", "what a relay uses that has nothing to do", (*rig).idleCase},
+	{"insert", "how fast writers are with the relay running, and without", (*rig).insertCase},
+	{"onetx", "one transaction with the whole backlog", (*rig).oneTxCase},
+	{"stranger", "drain and latency while transactions are held open", (*rig).strangerCase},
+	{"memory", "a large backlog", (*rig).memoryCase},
 }
 
 // Cases lists the cases as "name: what it measures".

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -47,6 +48,22 @@ func (l list) Set(text string) error {
 	return nil
 }
 
+// rates is a flag with numbers.
+type rates struct{ values *[]int }
+
+func (r rates) String() string { return "" }
+
+func (r rates) Set(text string) error {
+	for one := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(one)
+		if err != nil || n < 1 {
+			return fmt.Errorf("%q is not a rate", one)
+		}
+		*r.values = append(*r.values, n)
+	}
+	return nil
+}
+
 func relay(ctx context.Context, args []string) int {
 	o := bench.Options{Progress: os.Stderr}
 	flags := flag.NewFlagSet("bench relay", flag.ExitOnError)
@@ -55,6 +72,13 @@ func relay(ctx context.Context, args []string) int {
 	flags.StringVar(&o.Binary, "binary", "", "the millrace `FILE` to measure (default: built from this tree)")
 	flags.Int64Var(&o.Events, "n", 1_000_000, "events in the backlog of the drain")
 	flags.Int64Var(&o.Warmup, "warmup", 200_000, "events in the drain that is not measured; 0 for none")
+	flags.Int64Var(&o.MemoryEvents, "memory-n", 5_000_000, "events in the backlog of the case memory")
+	flags.Var(rates{&o.Rates}, "rates", "events a second of the case latency, comma-separated (default 500,2000)")
+	flags.DurationVar(&o.For, "for", 30*time.Second, "how long each latency is measured")
+	flags.DurationVar(&o.WarmupFor, "warmup-for", 5*time.Second, "how long the same load runs before")
+	flags.DurationVar(&o.IdleFor, "idle-for", 20*time.Second, "how long an idle relay is looked at")
+	flags.DurationVar(&o.InsertFor, "insert-for", 8*time.Second, "how long writers write with and without a relay")
+	flags.BoolVar(&o.Peer, "peer", false, "drain the same backlog through Debezium, too (fetched from Maven Central)")
 	flags.IntVar(&o.Reps, "reps", 3, "repetitions of each case")
 	flags.IntVar(&o.Partitions, "partitions", 4, "partitions of every topic")
 	flags.Var(list{&o.Set, false}, "set", "a further `LINE` of the outbox's configuration, such as \"page_size: 10000\"; may be given again")
@@ -67,10 +91,15 @@ func relay(ctx context.Context, args []string) int {
 		flags.PrintDefaults()
 	}
 	flags.Parse(args)
+	if len(o.Rates) == 0 {
+		o.Rates = []int{500, 2000}
+	}
 	switch {
 	case flags.NArg() > 0:
 		return wrong("unexpected %q: see bench relay -h", flags.Arg(0))
-	case o.Events < 1000 || o.Warmup != 0 && o.Warmup < 1000:
+	case o.For < time.Second || o.WarmupFor < 100*time.Millisecond || o.IdleFor < time.Second || o.InsertFor < time.Second:
+		return wrong("less than a second measures nothing")
+	case o.Events < 1000 || o.MemoryEvents < 1000 || o.Warmup != 0 && o.Warmup < 1000:
 		return wrong("fewer than 1000 events measure nothing")
 	case o.Reps < 1 || o.Partitions < 1:
 		return wrong("-reps and -partitions are at least 1")
