@@ -23,6 +23,7 @@
 //	internals.go, topics.go, log.go
 //	                       topics are made; their committed records are read back; seq.go looks for the highest version
 //	loop.go, flush.go      poll, publish, flush gate: the heart
+//	prefetch.go            the next page is read while this one is published
 //	frame.go, headers.go   rows become records; firstuse.go takes a topic that none went to before
 //	schemaids.go           schemas become registry ids
 //	partition.go, batch.go where a record goes, and what it is made in

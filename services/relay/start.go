@@ -29,6 +29,7 @@ type session struct {
 	client   *kgo.Client // for administration and reading
 	topics   *topics
 	producer *producer
+	pages    *prefetcher
 	framer   *framer
 	requests *requests
 	contents *parkedContents
@@ -79,7 +80,8 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	if err := s.checkSource(ctx, reader, cur); err != nil {
 		return s, err
 	}
-	done, err := s.newFramer(ctx, logs, reader)
+	s.pages = &prefetcher{source: reader}
+	done, err := s.newFramer(ctx, logs, s.pages)
 	if err != nil {
 		return s, err
 	}
@@ -90,7 +92,7 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 		return s, err
 	}
 	s.loop = loop{
-		cfg: s.cfg, source: reader, publisher: s.producer, framer: s.framer, report: r, point: r.point,
+		cfg: s.cfg, source: s.pages, publisher: s.producer, framer: s.framer, report: r, point: r.point,
 		well: func() { r.trouble.report("stream")(nil) }, cursor: cur, now: time.Now, idle: s.cfg.PollMin,
 	}
 	s.contents = newParkedContents(logs[parkedTopic(s.cfg.Outbox)][0], s.cfg.Schema, func(ctx context.Context) (*pgx.Conn, error) { return r.connect(ctx, "release") })
@@ -147,9 +149,9 @@ func (s *session) checkSource(ctx context.Context, reader *store.Reader, cur *cu
 }
 
 // newFramer makes the framer, and returns what requests have done before.
-func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog, reader *store.Reader) (earlier, error) {
+func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog, pages *prefetcher) (earlier, error) {
 	ids := &schemaIDs{
-		registry: s.cfg.Registry, subjects: s.cfg.Subjects, lookup: reader.Schema,
+		registry: s.cfg.Registry, subjects: s.cfg.Subjects, lookup: pages.Schema,
 		missing: func(err error) bool { return errors.Is(err, store.ErrNoSchema) },
 		away:    s.r.trouble.report("registry"), retry: s.r.retry, now: time.Now,
 		cache: map[schemaKey]*resolved{}, known: map[string]int{},
@@ -191,6 +193,9 @@ func (s *session) close() {
 	}
 	if s.client != nil {
 		s.client.Close()
+	}
+	if s.pages != nil {
+		s.pages.drop()
 	}
 	if s.conn != nil {
 		closeConn(s.conn)
