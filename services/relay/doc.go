@@ -22,6 +22,7 @@
 //	start.go, first.go     what has to be true before the first poll; where the cursor comes from
 //	internals.go, topics.go, log.go
 //	                       topics are made; their committed records are read back; seq.go looks for the highest version
+//	hanging.go             transactions that a killed broker forgot to end
 //	loop.go, flush.go      poll, publish, flush gate: the heart
 //	prefetch.go            the next page is read while this one is published
 //	frame.go, headers.go   rows become records; firstuse.go takes a topic that none went to before

@@ -30,4 +30,7 @@ func (r *Relay) LeadWithoutElection() {
 func CursorTopic(outbox string) string { return cursorTopic(outbox) }
 func ParkedTopic(outbox string) string { return parkedTopic(outbox) }
 
+// TransactionalID is the id that transaction t of an outbox is written with.
+func TransactionalID(outbox string, t int64) string { return transactionalID(outbox, t) }
+
 func init() { lookEvery = 50 * time.Millisecond }

@@ -22,7 +22,7 @@ type partitionLog struct {
 	leader    int32
 	// start is the first offset; reading ends before end.
 	start, end int64
-	// dirty reads records whose commit is known, but may not be written to the log yet.
+	// dirty reads what no marker has ended yet, or ended with an abort, as well.
 	dirty bool
 }
 
@@ -92,16 +92,25 @@ func committedEnds(ctx context.Context, admin *kadm.Client, names []string) (kad
 	return stable, nil
 }
 
+// lastEnds returns the high watermarks.
+func lastEnds(ctx context.Context, admin *kadm.Client, names []string) (kadm.ListedOffsets, error) {
+	high, err := admin.ListEndOffsets(ctx, names...)
+	if err == nil {
+		err = high.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the last offsets of %v: %w", names, err)
+	}
+	return high, nil
+}
+
 // stableEnds waits until every transaction on the topics has ended: the last stable offset has reached the high watermark.
 func stableEnds(ctx context.Context, admin *kadm.Client, names []string) (kadm.ListedOffsets, error) {
 	pause := backoff{min: 2 * time.Millisecond, max: 100 * time.Millisecond}
 	for attempt := 0; ; attempt++ {
-		high, err := admin.ListEndOffsets(ctx, names...)
-		if err == nil {
-			err = high.Error()
-		}
+		high, err := lastEnds(ctx, admin, names)
 		if err != nil {
-			return nil, fmt.Errorf("list the last offsets of %v: %w", names, err)
+			return nil, err
 		}
 		stable, err := committedEnds(ctx, admin, names) // after the high watermarks, never before
 		if err != nil {

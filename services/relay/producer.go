@@ -23,6 +23,8 @@ type publisher interface {
 // never both commit t.
 type producer struct {
 	clients [2]*kgo.Client
+	// epochs are the epochs in which fence took the producer ids.
+	epochs  map[int64]int16
 	timeout time.Duration // of publish, and of commit
 }
 
@@ -65,11 +67,14 @@ func newClient(kafka []kgo.Opt, more ...kgo.Opt) (*kgo.Client, error) {
 
 // fence takes both transactional ids, which aborts what an earlier relay left open and stops it from committing more.
 func (p *producer) fence(ctx context.Context, point func(string)) error {
+	p.epochs = make(map[int64]int16, len(p.clients))
 	for i, client := range p.clients {
 		point(pointFence)
-		if _, _, err := client.ProducerID(ctx); err != nil {
+		id, epoch, err := client.ProducerID(ctx)
+		if err != nil {
 			return fmt.Errorf("take transactional id %d: %w", i, err)
 		}
+		p.epochs[id] = epoch
 	}
 	point(pointFenced)
 	return nil

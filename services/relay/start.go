@@ -42,6 +42,7 @@ type session struct {
 //	Postgres is fit to be read
 //	cursor and parked topic exist; they are made at the first start only
 //	both transactional ids are taken: no other relay commits from here on
+//	what a broker forgot to end is ended
 //	no transaction is open on those topics: what is read now is final
 //	the cursor is read, and belongs to this topic and to this database
 //	schema ids and parked events are read to their ends
@@ -67,6 +68,9 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	}
 	where, err := s.openKafka(ctx, started)
 	if err != nil {
+		return s, err
+	}
+	if err := s.endHanging(ctx); err != nil {
 		return s, err
 	}
 	logs, err := openLogs(ctx, s.client, stableEnds, cursorTopic(s.cfg.Outbox), parkedTopic(s.cfg.Outbox))
