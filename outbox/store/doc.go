@@ -60,6 +60,7 @@
 //	head.go       what the database says of itself; guard.go: Check
 //	window.go     bounds and Advance
 //	decode.go     rows into pages; arena.go: a page's memory; event.go: what comes out
+//	reanchor.go   another state of the database is tied to an old cursor; restamp.go: the one UPDATE there is
 //	backlog.go    how far behind, for status; who.go: who leads
 //	request.go    what an operator asks, and the answers; pauses
 //	one.go        a single row, for an event that is released

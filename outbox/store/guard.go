@@ -49,7 +49,7 @@ func Check(previous, now Source) error {
 	return nil
 }
 
-const reanchor = "if the relay is to follow this database from now on, it must be re-anchored to it"
+const reanchor = "if the relay is to follow this database from now on, run `millrace relay re-anchor` (--dry-run shows what it would do)"
 
 func diverged(format string, args ...any) error {
 	return &SourceError{Err: ErrDiverged, Detail: fmt.Sprintf(format, args...), Remedy: reanchor}

@@ -6,28 +6,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newRelay(a *app) *cobra.Command {
-	var only, listen string
-	cmd := &cobra.Command{
-		Use:   "relay",
-		Short: "Publish the outboxes to Kafka; start a second one anywhere as a standby",
-		Long: `Publish the outboxes to Kafka, in order and exactly once. Of several relays of
-one outbox one publishes and the others stand by; a standby takes over within
-seconds when the leader is gone.`,
-		Example: "  millrace relay\n  millrace relay --outbox shop --listen 127.0.0.1:8090",
-		Args:    takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.serve(cmd, listen, func(c *Config) (choice, error) {
-				names, err := c.outboxNames(only)
-				return choice{outboxes: names}, err
-			})
-		},
-	}
-	cmd.Flags().StringVar(&only, "outbox", "", "only the outbox of this `NAME` (default: all)")
-	listenFlag(cmd, &listen)
-	return cmd
-}
-
 func newSink(a *app) *cobra.Command {
 	var listen string
 	cmd := &cobra.Command{

@@ -37,6 +37,8 @@ type cursor struct {
 	Partitions map[string]int32
 	// Time is when the record was made.
 	Time time.Time
+	// Anchoring is set while the outbox is being tied to another state of its database: no relay goes on from here.
+	Anchoring *anchoring
 }
 
 // inWindow says whether the cursor stands within a window, which a restart must read again as it was.
@@ -54,6 +56,7 @@ type cursorJSON struct {
 	Source     sourceJSON       `json:"source"`
 	Partitions map[string]int32 `json:"partitions"`
 	Time       time.Time        `json:"time"`
+	Anchoring  *anchoringJSON   `json:"anchoring,omitempty"`
 }
 
 type sourceJSON struct {
@@ -63,13 +66,20 @@ type sourceJSON struct {
 	Xmax     uint64 `json:"xmax"`
 }
 
+func encodeSource(s store.Source) sourceJSON {
+	return sourceJSON{System: s.SystemID, Timeline: s.Timeline, LSN: store.FormatLSN(s.LSN), Xmax: s.Xmax}
+}
+
+func (j sourceJSON) source() (store.Source, error) {
+	lsn, err := store.ParseLSN(j.LSN)
+	return store.Source{SystemID: j.System, Timeline: j.Timeline, LSN: lsn, Xmax: j.Xmax}, err
+}
+
 func (c *cursor) encode() ([]byte, error) {
 	j := cursorJSON{
 		V: cursorVersion, T: c.T, Seq: c.Seq, Last: c.Last.String(), Upper: c.Upper.String(), Position: c.Position,
-		Row: c.Row, Event: c.EventID, Partitions: c.Partitions, Time: c.Time.UTC(),
-		Source: sourceJSON{
-			System: c.Source.SystemID, Timeline: c.Source.Timeline, LSN: store.FormatLSN(c.Source.LSN), Xmax: c.Source.Xmax,
-		},
+		Row: c.Row, Event: c.EventID, Partitions: c.Partitions, Time: c.Time.UTC(), Source: encodeSource(c.Source),
+		Anchoring: c.Anchoring.encode(),
 	}
 	return json.Marshal(j)
 }
@@ -100,7 +110,6 @@ func decodeCursor(value []byte) (*cursor, error) {
 func (j *cursorJSON) cursor() (*cursor, error) {
 	c := &cursor{
 		T: j.T, Seq: j.Seq, Position: j.Position, Row: j.Row, EventID: j.Event, Partitions: j.Partitions, Time: j.Time,
-		Source: store.Source{SystemID: j.Source.System, Timeline: j.Source.Timeline, Xmax: j.Source.Xmax},
 	}
 	if c.Partitions == nil {
 		c.Partitions = map[string]int32{}
@@ -112,8 +121,11 @@ func (j *cursorJSON) cursor() (*cursor, error) {
 	if c.Upper, err = parseSnapshot(j.Upper); err != nil {
 		return nil, fmt.Errorf("upper: %w", err)
 	}
-	if c.Source.LSN, err = store.ParseLSN(j.Source.LSN); err != nil {
+	if c.Source, err = j.Source.source(); err != nil {
 		return nil, fmt.Errorf("source: %w", err)
+	}
+	if c.Anchoring, err = j.Anchoring.decode(); err != nil {
+		return nil, fmt.Errorf("anchoring: %w", err)
 	}
 	return c, c.check()
 }

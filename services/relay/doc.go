@@ -35,6 +35,8 @@
 //	commit.go              the commit under way, while the next page is read and sent
 //	cursor.go              the record that says what has been published
 //	points.go              where tests stop or kill a relay; points_crash.go, points_none.go: in a binary, and in none that ships
+//	reanchor.go            goes on after the database was restored: reanchor_read.go, reanchor_change.go; anchoring.go marks
+//	                       the cursor meanwhile
 //	status.go, trouble.go  what an operator sees; watch.go, meter.go, metrics.go; inspect.go asks without a relay
 //
 // # Why two transactional ids

@@ -31,6 +31,9 @@ var (
 	// ErrParkedUnreadable says that the parked topic holds a record that no relay wrote, or a later version's.
 	ErrParkedUnreadable = errors.New("a parked event cannot be read")
 
+	// ErrAnchoring says that re-anchoring was begun and not finished: rows of the outbox may have been restamped.
+	ErrAnchoring = errors.New("re-anchoring was begun and not finished")
+
 	// ErrPartitions says that a topic has fewer partitions than its keys are hashed over: it was deleted and made anew.
 	ErrPartitions = errors.New("a topic has lost partitions")
 )

@@ -72,7 +72,7 @@ func (s *session) checkPlace(first, here store.First, started, found bool) error
 	name := cursorTopic(s.cfg.Outbox)
 	switch {
 	case !started && found:
-		return stopf("give the outbox another name if it is new; restore the row if the database was restored to an earlier state",
+		return stopf("give the outbox another name if it is new; run `millrace relay re-anchor` if the database was restored to an earlier state",
 			"%w: topic %s holds a cursor, but no relay was ever started on this database", ErrCursorForeign, name)
 	case !started:
 		return nil

@@ -136,6 +136,10 @@ func (s *session) openKafka(ctx context.Context, started bool) (place, error) {
 // checkSource stops when the database is not the one the cursor was taken from. It asks the database after the cursor was
 // read: another relay may have moved it until both ids were taken, past what Postgres said before.
 func (s *session) checkSource(ctx context.Context, reader *store.Reader, cur *cursor) error {
+	if cur.Anchoring != nil {
+		return stopf("run `millrace relay re-anchor` again: it goes on where it was", "%w (begun %s)",
+			ErrAnchoring, cur.Anchoring.Begun.Format(time.RFC3339))
+	}
 	now, err := reader.Source(ctx)
 	if err != nil {
 		return fmt.Errorf("ask Postgres about itself: %w", err)

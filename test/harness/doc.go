@@ -37,7 +37,8 @@
 //	ports.go        ports below the range the kernel hands to clients
 //	process.go      a child: its signals, its end (start_*.go, children*.go); logs.go: its output
 //	shared.go       one server for all tests of this process, or of this run
-//	postgres*.go    PostgreSQL: binaries, server, databases
+//	postgres*.go    PostgreSQL: binaries, server, databases; standbys, dumps, copies of the volume
+//	pgbouncer.go    PgBouncer before a PostgreSQL
 //	kafka*.go, registry.go, redis.go
 //	certificates.go an authority of one test, for servers that speak TLS
 //	binary.go       the millrace binary
