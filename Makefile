@@ -13,6 +13,7 @@ STATICCHECK_VERSION := v0.8.2
 STATICCHECK := $(CACHE)/bin/staticcheck-$(STATICCHECK_VERSION)
 SERVERS := bin/servers
 BENCH := bin/bench
+PEER := bin/bench-peer
 # Tests run this binary instead of each package linking its own.
 TESTENV := MILLRACE_TEST_BINARY=$(CURDIR)/bin/millrace
 
@@ -45,6 +46,10 @@ e2e-flights: $(SERVERS) build ## all flights of 2013 (about a million events) th
 bench-relay: build $(BENCH) ## measure the relay, its ceilings and Debezium on servers of their own (ARGS="-case drain -n 200000 -reps 1")
 	@exec $(BENCH) relay -binary bin/millrace $(or $(ARGS),-peer -out test/bench/results/relay.json)
 
+.PHONY: bench-peer
+bench-peer: $(PEER) ## measure Debezium on the same workload (ARGS="-case drain -n 200000 -reps 1")
+	@exec $(PEER) $(if $(ARGS),$(ARGS),-out test/bench/results/peer.json)
+
 .PHONY: servers
 servers: $(SERVERS) ## start the real servers and print their addresses, until Ctrl-C
 	@exec $(SERVERS)
@@ -70,6 +75,10 @@ clean: ## remove what was built here; what was fetched stays
 .PHONY: $(SERVERS)
 $(SERVERS):
 	@$(GO) build -o $@ ./test/harness/cmd/servers
+
+.PHONY: $(PEER)
+$(PEER):
+	@$(GO) build -o $@ ./test/bench/peer/cmd/peer
 
 .PHONY: $(BENCH)
 $(BENCH):

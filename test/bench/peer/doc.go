@@ -13,6 +13,6 @@
 //	settings.go  the settings of worker and connector, default and tuned
 //	worker.go    the worker's process
 //	topic.go     what has arrived in Kafka
-//	usage.go     CPU time and memory of a process
+//	run.go       all of these, and looks at a run from outside
 //	drain.go, latency.go, kill.go
 package peer

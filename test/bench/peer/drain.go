@@ -8,7 +8,7 @@ import (
 
 // Result is a drain of a backlog. CPU times are the worker process's alone, in seconds for a million events.
 type Result struct {
-	Setting string `json:"setting"` // "default" or "tuned"
+	Setting string `json:"setting"` // Options.Label
 	Events  int    `json:"events"`
 	// EventsPerSecond is from the first event in the topic to the last.
 	EventsPerSecond float64 `json:"events_per_second"`
@@ -21,12 +21,12 @@ type Result struct {
 	SecondHalfCPU float64 `json:"second_half_cpu_seconds_per_million"`
 	// SenderCPU is of Postgres's process that reads the log and sends the slot's changes, the worker's whole run; 0 where it cannot be seen.
 	SenderCPU float64 `json:"wal_sender_cpu_seconds_per_million"`
-	PeakMB    int     `json:"peak_resident_mb"`
+	PeakMB    float64 `json:"peak_resident_mb"`
 }
 
 // Drain measures how fast a backlog of N events is sent.
 func Drain(ctx context.Context, o Options, progress func(string)) (result Result, err error) {
-	r, err := newRun(ctx, o, progress)
+	r, err := newRun(ctx, o, "drain", progress)
 	if err != nil {
 		return Result{}, err
 	}
@@ -58,16 +58,12 @@ func (r *run) drain(ctx context.Context) (Result, error) {
 	if err := r.addSender(ctx, &last); err != nil {
 		return Result{}, err
 	}
-	peak, err := peakMB(r.worker.process.PID())
-	if err != nil {
-		return Result{}, err
-	}
 	return Result{
-		Setting: r.o.setting(), Events: r.o.N,
+		Setting: r.o.Label, Events: r.o.N,
 		EventsPerSecond: rate(first, last), SecondHalf: rate(half, last),
 		FirstEvent: first.at.Sub(begin).Seconds(),
 		CPU:        cpuOf(first, last), SecondHalfCPU: cpuOf(half, last),
-		SenderCPU: perMillion(last.sender, last.records), PeakMB: peak,
+		SenderCPU: perMillion(last.sender, last.records), PeakMB: r.peakMB(),
 	}, nil
 }
 
@@ -81,4 +77,12 @@ func rate(from, to moment) float64 {
 
 func cpuOf(from, to moment) float64 {
 	return perMillion(to.worker-from.worker, to.records-from.records)
+}
+
+// perMillion scales the CPU seconds of n events to a million of them.
+func perMillion(cpu float64, n int) float64 {
+	if n <= 0 {
+		return 0
+	}
+	return cpu * 1e6 / float64(n)
 }

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	maxRows    = 10     // rows of one transaction
-	pipelined  = 256    // transactions sent before their answers are read
+	maxRows    = 10     // rows of one statement
+	pipelined  = 2000   // events sent before the answers are read, and the rest of their transaction
 	keys       = 10_000 // different keys of events
 	idPrefix   = 0x6d696c6c72616365
 	loadReport = 100_000 // events from one line of progress to the next
@@ -25,16 +25,17 @@ type inserter struct {
 	payload func(n int) []byte
 	params  [][]byte
 	formats []int16
+	rows    int // of a transaction of the backlog; 0: 1 to maxRows in turn
 	sent    int // transactions
 }
 
 // newInserter prepares one statement for each number of rows. Each is a transaction of its own.
-func (b *outbox) newInserter(ctx context.Context, payload func(n int) []byte) (*inserter, error) {
+func (b *outbox) newInserter(ctx context.Context, rows int, payload func(n int) []byte) (*inserter, error) {
 	conn, err := pgx.ConnectConfig(ctx, b.config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to database %s: %w", b.name, err)
 	}
-	i := &inserter{conn: conn, payload: payload}
+	i := &inserter{conn: conn, rows: rows, payload: payload}
 	for rows := 1; rows <= maxRows; rows++ {
 		if _, err := conn.PgConn().Prepare(ctx, statement(rows), insertSQL(rows), nil); err != nil {
 			conn.Close(ctx)
@@ -79,7 +80,7 @@ func (i *inserter) insert(ctx context.Context, n, rows int) error {
 	return nil
 }
 
-// load inserts events from to to-1 in transactions of 1 to 10 rows, as fast as it can, and has them written to disk.
+// load inserts events from to to-1 as fast as it can and has them written to disk.
 func (i *inserter) load(ctx context.Context, from, to int, progress func(string)) error {
 	if _, err := i.conn.Exec(ctx, "SET synchronous_commit = off"); err != nil {
 		return fmt.Errorf("load the outbox: %w", err)
@@ -109,18 +110,34 @@ func (i *inserter) pipeline(ctx context.Context, n, to int) (next int, err error
 			err = closeErr
 		}
 	}()
-	for t := 0; t < pipelined && n < to; t++ {
-		rows := min(1+i.sent*7%maxRows, to-n) // each number of rows once in ten
-		i.sent++
-		i.values(n, rows)
-		p.SendQueryPrepared(statement(rows), i.params, i.formats[:3*rows], nil)
-		p.SendPipelineSync()
-		n += rows
+	for end := min(n+pipelined, to); n < end; {
+		n = i.send(p, n, min(i.transaction(), to-n))
 	}
 	if err := p.Flush(); err != nil {
 		return n, err
 	}
 	return n, answers(p)
+}
+
+// transaction returns how many rows the next transaction has.
+func (i *inserter) transaction() int {
+	if i.rows > 0 {
+		return i.rows
+	}
+	i.sent++
+	return 1 + i.sent*7%maxRows // each number once in ten
+}
+
+// send sends events n to n+rows-1: what stands between two syncs is one transaction.
+func (i *inserter) send(p *pgconn.Pipeline, n, rows int) (next int) {
+	for end := n + rows; n < end; {
+		count := min(maxRows, end-n)
+		i.values(n, count)
+		p.SendQueryPrepared(statement(count), i.params, i.formats[:3*count], nil)
+		n += count
+	}
+	p.SendPipelineSync()
+	return n
 }
 
 func answers(p *pgconn.Pipeline) error {

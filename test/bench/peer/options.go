@@ -24,10 +24,15 @@ type Options struct {
 	// N is the number of events: the backlog of Drain and Kill; default 1,000,000. Below about a million the
 	// compiler of the JVM is still at work for most of the run.
 	N int
+	// Transaction is how many events of the backlog are in one transaction; default 0: 1 to 10, in turn, as applications
+	// write them.
+	Transaction int
 	// Tuned takes the best settings known instead of the defaults, see Settings.
 	Tuned bool
 	// Extra are settings of the connector that are added to those, or replace them.
 	Extra map[string]string
+	// Label names the settings in results and progress; default "tuned" or "default".
+	Label string
 	// Partitions of the topic; default 4.
 	Partitions int
 	// Rate is how many events per second Latency writes; default 500.
@@ -61,6 +66,9 @@ func (o Options) withDefaults() Options {
 	if o.Payload == nil {
 		o.Payload = Payload
 	}
+	if o.Label == "" {
+		o.Label = map[bool]string{true: "tuned", false: "default"}[o.Tuned]
+	}
 	return o
 }
 
@@ -74,6 +82,8 @@ func (o Options) validate() error {
 		return errors.New("peer: Options.Dir is empty")
 	case o.N < 2:
 		return fmt.Errorf("peer: Options.N is %d, of 2 or more", o.N)
+	case o.Transaction < 0:
+		return fmt.Errorf("peer: Options.Transaction is %d, of 0 or more", o.Transaction)
 	case o.Partitions < 1:
 		return fmt.Errorf("peer: Options.Partitions is %d, of 1 or more", o.Partitions)
 	case o.Rate < 1:
@@ -84,13 +94,6 @@ func (o Options) validate() error {
 		return fmt.Errorf("peer: Options.WarmUp is %d, of 1 or more", o.WarmUp)
 	}
 	return nil
-}
-
-func (o Options) setting() string {
-	if o.Tuned {
-		return "tuned"
-	}
-	return "default"
 }
 
 func (o Options) brokers() []string { return strings.Split(o.Kafka, ",") }

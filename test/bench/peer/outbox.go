@@ -72,7 +72,7 @@ func (b *outbox) create(ctx context.Context) error {
 
 // walSender returns the process that sends the slot's changes, 0 while there is none.
 func (b *outbox) walSender(ctx context.Context) (pid int, err error) {
-	err = b.conn.QueryRow(ctx, "SELECT coalesce(active_pid, 0) FROM pg_replication_slots WHERE slot_name = $1", b.name).Scan(&pid)
+	err = b.conn.QueryRow(ctx, "SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots WHERE slot_name = $1", b.name).Scan(&pid)
 	if err != nil {
 		return 0, fmt.Errorf("ask who reads slot %s: %w", b.name, err)
 	}
@@ -98,15 +98,14 @@ func (b *outbox) released(ctx context.Context) error {
 func (b *outbox) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	var held error
 	if b.conn != nil {
-		err := b.released(ctx)
+		held = b.released(ctx)
 		b.conn.Close(ctx)
-		if err != nil {
-			return err
-		}
 	}
-	err := b.onServer(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '"+b.name+"'")
-	return errors.Join(err, b.onServer(ctx, "DROP DATABASE "+b.name+" WITH (FORCE)"))
+	slot := b.onServer(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '"+b.name+"'")
+	// A database with a slot is not dropped.
+	return errors.Join(held, slot, b.onServer(ctx, "DROP DATABASE "+b.name+" WITH (FORCE)"))
 }
 
 // onServer runs one statement on a connection of its own.

@@ -48,7 +48,7 @@ func Payload(n int) []byte {
 	o := order{
 		Order: hex(id) + hex(id*3), Customer: hex(id*7) + hex(id*11), Status: "CONFIRMED", Currency: "EUR", Total: int64(n % 100_000),
 		Lines: []line{{hex(id * 13), 2}, {hex(id * 17), 1}},
-		Note:  strings.Repeat("leave it at the back door if nobody opens ", 4)[:160],
+		Note:  strings.Repeat("leave it at the back door if nobody opens ", 5)[:173],
 	}
 	value, err := orderCodec().AppendEncode(avro.AppendFrame(nil, 1), o)
 	if err != nil {

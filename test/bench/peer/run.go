@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/millrace/millrace/test/bench/measure"
 )
 
 const (
@@ -22,8 +24,8 @@ type run struct {
 	progress func(string)
 }
 
-// newRun makes everything but a running worker.
-func newRun(ctx context.Context, o Options, progress func(string)) (_ *run, err error) {
+// newRun makes everything but a running worker. what is the measurement's name in progress.
+func newRun(ctx context.Context, o Options, what string, progress func(string)) (_ *run, err error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -31,7 +33,7 @@ func newRun(ctx context.Context, o Options, progress func(string)) (_ *run, err 
 	if progress == nil {
 		progress = func(string) {}
 	}
-	r := &run{o: o, progress: func(what string) { progress("debezium " + o.setting() + ": " + what) }}
+	r := &run{o: o, progress: func(line string) { progress(o.Label + ", " + what + ": " + line) }}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.close())
@@ -43,7 +45,7 @@ func newRun(ctx context.Context, o Options, progress func(string)) (_ *run, err 
 	if r.topic, err = newTopic(ctx, o, r.outbox.name); err != nil {
 		return nil, err
 	}
-	if r.inserter, err = r.outbox.newInserter(ctx, o.Payload); err != nil {
+	if r.inserter, err = r.outbox.newInserter(ctx, o.Transaction, o.Payload); err != nil {
 		return nil, err
 	}
 	if r.worker, err = newWorker(o, r.outbox, r.topic.name); err != nil {
@@ -63,12 +65,12 @@ func (r *run) close() error {
 	return err
 }
 
-// moment is a look at the run: how many records the topic held at a time, and what CPU time had been used.
+// moment is a look at the run: how many records the topic held at a time, and how many CPU seconds had been used.
 type moment struct {
 	at      time.Time
 	records int
-	worker  time.Duration
-	sender  time.Duration // of Postgres's WAL sender; 0 before there is one, or where it cannot be read
+	worker  float64
+	sender  float64 // of Postgres's WAL sender; 0 before there is one, or where it cannot be read
 }
 
 func (r *run) look(ctx context.Context) (m moment, err error) {
@@ -76,8 +78,8 @@ func (r *run) look(ctx context.Context) (m moment, err error) {
 		return m, err
 	}
 	m.at = time.Now()
-	m.worker, err = cpuTime(r.worker.process.PID())
-	return m, errors.Join(err, r.worker.check())
+	m.worker = measure.CPU(r.worker.process.PID())
+	return m, r.worker.check()
 }
 
 // addSender adds the CPU time of the WAL sender, which is a process of this machine or of another.
@@ -86,11 +88,12 @@ func (r *run) addSender(ctx context.Context, m *moment) error {
 	if err != nil || pid == 0 {
 		return err
 	}
-	if cpu, err := cpuTime(pid); err == nil {
-		m.sender = cpu
-	}
+	m.sender = measure.CPU(pid)
 	return nil
 }
+
+// peakMB returns the most memory that the worker has had resident since it was started.
+func (r *run) peakMB() float64 { return measure.MemoryOf(r.worker.process.PID()).Peak }
 
 // until looks at the run until the topic holds that many records, and hands each look to each.
 func (r *run) until(ctx context.Context, records int, each func(moment)) error {
@@ -123,7 +126,7 @@ func (r *run) until(ctx context.Context, records int, each func(moment)) error {
 
 func (r *run) tell(before, now moment, records int) {
 	if now.records == 0 {
-		r.progress("starting")
+		r.progress("starting the worker")
 		return
 	}
 	rate := float64(now.records-before.records) / now.at.Sub(before.at).Seconds()

@@ -69,9 +69,8 @@ func (w *worker) check() error {
 	return nil
 }
 
-// kill is kill -9; stop lets the worker write down how far it is.
+// kill is kill -9.
 func (w *worker) kill() { w.process.End(syscall.SIGKILL) }
-func (w *worker) stop() { w.process.End(syscall.SIGTERM) }
 
 // close ends a worker whose state nobody needs.
 func (w *worker) close() {
