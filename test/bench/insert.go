@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/millrace/millrace/test/bench/measure"
 )
 
 // insertLimit bounds the events of one window: far more than one Postgres commits.
@@ -30,23 +32,27 @@ func (r *rig) insertCase(ctx context.Context) error {
 	}
 	for rep := range r.opts.Reps {
 		r.say("insert cost, %d of %d", rep+1, r.opts.Reps)
-		var with, without, behind float64
+		var with beside
+		var without float64
 		for i := range 2 {
 			if (rep+i)%2 == 0 {
 				without, err = w.alone(ctx)
 			} else {
-				with, behind, err = w.beside(ctx)
+				with, err = w.beside(ctx)
 			}
 			if err != nil {
 				return err
 			}
 		}
 		c := r.report.in("insert cost")
-		c.row("throughput with the relay, part of without", "", with/without, atLeast(0.9))
-		c.row("inserts with the relay", "1/s", with)
+		c.row("throughput with the relay, part of without", "", with.rate/without, atLeast(0.9))
+		c.row("inserts with the relay", "1/s", with.rate)
 		c.row("inserts without", "1/s", without)
-		c.row("behind when the writers stopped, in seconds of their work", "s", behind)
-		r.say("with %s/s, without %s/s: %.2f", thousands(int64(with)), thousands(int64(without)), with/without)
+		c.row("behind when the writers stopped, in seconds of their work", "s", with.behind)
+		c.row("relay CPU per million events", "s", with.cpu)
+		c.row("broker CPU per million events", "s", with.broker)
+		c.row("events in a Kafka transaction", "", with.slice)
+		r.say("with %s/s, without %s/s: %.2f", thousands(int64(with.rate)), thousands(int64(without)), with.rate/without)
 	}
 	return nil
 }
@@ -58,27 +64,42 @@ func (w *writers) alone(ctx context.Context) (float64, error) {
 	return perSecond(n, time.Since(began)), err
 }
 
-// beside is the writers' rate while a relay follows them, which had nothing left to do before. behind is how much work it had
-// left in the end, in seconds of the writers'.
-func (w *writers) beside(ctx context.Context) (rate, behind float64, err error) {
+// beside is what the writers did while a relay followed them.
+type beside struct {
+	rate        float64 // events a second
+	behind      float64 // what the relay had left in the end, in seconds of the writers' work
+	cpu, broker float64 // CPU seconds per million events
+	slice       float64 // events in a Kafka transaction
+}
+
+// beside lets them write while a relay follows them, which had nothing left to do before.
+func (w *writers) beside(ctx context.Context) (b beside, err error) {
 	relay, err := w.site.startRelay()
 	if err != nil {
-		return 0, 0, err
+		return b, err
 	}
 	defer relay.stop()
 	if err := relay.caughtUp(ctx, w.written.Load()); err != nil {
-		return 0, 0, err
+		return b, err
 	}
-	if rate, err = w.alone(ctx); err != nil {
-		return 0, 0, err
-	}
-	s, err := relay.status(ctx)
+	before, err := relay.status(ctx)
 	if err != nil {
-		return 0, 0, err
+		return b, err
 	}
-	behind = float64(w.written.Load()-s.Seq) / rate
+	kafka := w.site.rig.kafka.PID()
+	written, used, broker := w.written.Load(), relay.cpu(), measure.CPU(kafka)
+	if b.rate, err = w.alone(ctx); err != nil {
+		return b, err
+	}
+	n := w.written.Load() - written
+	b.cpu, b.broker = perMillion(relay.cpu()-used, n), perMillion(measure.CPU(kafka)-broker, n)
+	after, err := relay.status(ctx)
+	if err != nil {
+		return b, err
+	}
+	b.behind, b.slice = float64(w.written.Load()-after.Seq)/b.rate, sliceOf(before, after)
 	if err := relay.caughtUp(ctx, w.written.Load()); err != nil {
-		return 0, 0, fmt.Errorf("after the writers: %w", err)
+		return b, fmt.Errorf("after the writers: %w", err)
 	}
-	return rate, behind, nil
+	return b, nil
 }

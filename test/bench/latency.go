@@ -107,6 +107,7 @@ type paced struct {
 	cpu            float64 // relay, per million events
 	broker         float64
 	postgres       float64
+	slice          float64 // events in a Kafka transaction
 	memory         measure.Memory
 }
 
@@ -171,6 +172,10 @@ func (s *site) pace(ctx context.Context, rate int) (p paced, err error) {
 // pacedWindow writes for the time that counts.
 func (s *site) pacedWindow(ctx context.Context, w *writers, a *arrivals, relay *relay, rate int) (p paced, err error) {
 	kafka, postgres := s.rig.kafka.PID(), s.rig.postgres.PID()
+	before, err := relay.status(ctx)
+	if err != nil {
+		return p, err
+	}
 	used, broker, database := relay.cpu(), measure.CPU(kafka), measure.TreeCPU(postgres)
 	began := time.Now()
 	a.from.Store(began.UnixNano())
@@ -183,7 +188,12 @@ func (s *site) pacedWindow(ctx context.Context, w *writers, a *arrivals, relay *
 	p.broker = perMillion(measure.CPU(kafka)-broker, n)
 	p.postgres = perMillion(measure.TreeCPU(postgres)-database, n)
 	p.memory = measure.MemoryOf(relay.pid())
-	return p, relay.alive()
+	after, err := relay.status(ctx)
+	if err != nil {
+		return p, errors.Join(err, relay.alive())
+	}
+	p.slice = sliceOf(before, after)
+	return p, nil
 }
 
 // latencyCase measures each rate in every repetition.
@@ -228,6 +238,7 @@ func (r *rig) latencyRows(name string, rate int, p paced) {
 	c.row("broker CPU per million", "s", p.broker)
 	c.row("Postgres CPU per million, writers included", "s", p.postgres)
 	c.row("relay memory, peak resident", "MiB", p.memory.Peak)
+	c.row("events in a Kafka transaction", "", p.slice)
 	c.row("rate as written", "1/s", p.rate)
 	r.say("p50 %.1f ms, p99 %.1f ms, %.0f s CPU per million", p50, p99, p.cpu)
 }

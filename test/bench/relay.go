@@ -84,6 +84,11 @@ func (r *relay) status(ctx context.Context) (report, error) {
 	return all["relay "+r.site.name], nil
 }
 
+// sliceOf is how many events a Kafka transaction held on average between two reports.
+func sliceOf(before, after report) float64 {
+	return float64(after.Seq-before.Seq) / float64(max(1, after.T-before.T))
+}
+
 // startPatience is how long a relay may take to do what it is waited for.
 const startPatience = 60 * time.Second
 
