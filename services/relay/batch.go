@@ -19,6 +19,8 @@ type batch struct {
 	oldest time.Time
 	// bad is the first event that was parked for a fault of its own.
 	bad *Parked
+	// decided is what was decided about each row.
+	decided decisions
 
 	// Records are handed out of slabs: one allocation for a page, not one a record. A slab never grows, for that would
 	// move what was handed out.

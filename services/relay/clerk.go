@@ -81,6 +81,9 @@ const pagesAtATime = 2
 
 // operate implements operator.
 func (c *clerk) operate(ctx, work context.Context, l *loop) (busy, hold bool, err error) {
+	if l.cursor.Intent != nil {
+		return true, false, c.again(ctx, work, l)
+	}
 	if err := c.heed(l); err != nil {
 		return false, false, err
 	}

@@ -52,6 +52,10 @@ type Config struct {
 	// Registry resolves schemas to ids. Required.
 	Registry Registry `yaml:"-"`
 
+	// Delivery is ExactlyOnce or AtLeastOnce, which is for brokers without transactions. Default ExactlyOnce: a broker that has
+	// no transactions, or does not allow them, stops the relay. It can be changed between two starts, either way.
+	Delivery Delivery `yaml:"delivery"`
+
 	// Topics are the topics that events go to and how they are made when they do not exist. An existing topic is used as
 	// it is.
 	Topics map[string]Topic `yaml:"topics"`
@@ -138,6 +142,7 @@ const (
 // WithDefaults returns a copy in which every unset field has its default.
 func (c Config) WithDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, "outbox")
+	c.Delivery = cmp.Or(c.Delivery, ExactlyOnce)
 	c.Subjects = cmp.Or(c.Subjects, TopicRecordSubjects)
 	c.Source = cmp.Or(c.Source, "/millrace/"+c.Outbox)
 	c.Replication = cmp.Or(c.Replication, -1)

@@ -7,12 +7,16 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/outbox/store"
 )
 
-// cursorVersion is the version of the cursor record that this relay writes, and the newest it reads.
-const cursorVersion = 1
+// Versions of the cursor record. A relay that knows no intents must not go on from a record that can have one.
+const (
+	cursorVersion  = 1
+	stampedVersion = 2 // with an epoch: the outbox was delivered at least once, some time
+)
 
 // maxCursorBytes bounds what is decoded; a cursor has a few hundred bytes, and 12 for each transaction open at the time.
 const maxCursorBytes = 4 << 20
@@ -39,6 +43,10 @@ type cursor struct {
 	Time time.Time
 	// Anchoring is set while the outbox is being tied to another state of its database: no relay goes on from here.
 	Anchoring *anchoring
+
+	stamp
+	// Intent is a page that is being sent, at least once, and not known to be there; nil if there is none.
+	Intent *intent
 }
 
 // inWindow says whether the cursor stands within a window, which a restart must read again as it was.
@@ -57,6 +65,19 @@ type cursorJSON struct {
 	Partitions map[string]int32 `json:"partitions"`
 	Time       time.Time        `json:"time"`
 	Anchoring  *anchoringJSON   `json:"anchoring,omitempty"`
+	stamp
+	Intent *intentJSON `json:"intent,omitempty"`
+}
+
+type intentJSON struct {
+	Released   []release        `json:"released,omitempty"`
+	Upper      string           `json:"upper,omitempty"`
+	Row        int64            `json:"row,omitempty"`
+	Rows       int              `json:"rows,omitempty"`
+	Done       int              `json:"done,omitempty"`
+	Parked     []byte           `json:"parked,omitempty"`
+	Seqs       [][2]int64       `json:"seqs,omitempty"`
+	Partitions map[string]int32 `json:"partitions,omitempty"`
 }
 
 type sourceJSON struct {
@@ -81,7 +102,24 @@ func (c *cursor) encode() ([]byte, error) {
 		Row: c.Row, Event: c.EventID, Partitions: c.Partitions, Time: c.Time.UTC(), Source: encodeSource(c.Source),
 		Anchoring: c.Anchoring.encode(),
 	}
+	if c.Epoch > 0 {
+		j.V, j.stamp = stampedVersion, c.stamp
+	}
+	if i := c.Intent; i != nil {
+		j.Intent = &intentJSON{
+			Released: i.Released, Upper: i.Upper.String(), Row: i.Row, Rows: i.Rows, Done: i.Done, Parked: i.Parked, Seqs: i.Seqs, Partitions: i.Partitions,
+		}
+	}
 	return json.Marshal(j)
+}
+
+// record makes the record that holds the cursor.
+func (c *cursor) record(outbox string) (*kgo.Record, error) {
+	value, err := c.encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode the cursor: %w", err)
+	}
+	return &kgo.Record{Topic: cursorTopic(outbox), Partition: cursorPartition, Key: []byte(cursorKey), Value: value}, nil
 }
 
 // decodeCursor reads a cursor record. Its errors are ErrCursorUnreadable in a *StopError.
@@ -97,8 +135,8 @@ func decodeCursor(value []byte) (*cursor, error) {
 	if err := json.Unmarshal(value, &j); err != nil {
 		return unreadable("%w", err)
 	}
-	if j.V != cursorVersion {
-		return unreadable("version %d, this relay reads %d", j.V, cursorVersion)
+	if j.V != cursorVersion && j.V != stampedVersion {
+		return unreadable("version %d, this relay reads %d and %d", j.V, cursorVersion, stampedVersion)
 	}
 	c, err := j.cursor()
 	if err != nil {
@@ -110,6 +148,7 @@ func decodeCursor(value []byte) (*cursor, error) {
 func (j *cursorJSON) cursor() (*cursor, error) {
 	c := &cursor{
 		T: j.T, Seq: j.Seq, Position: j.Position, Row: j.Row, EventID: j.Event, Partitions: j.Partitions, Time: j.Time,
+		stamp: j.stamp,
 	}
 	if c.Partitions == nil {
 		c.Partitions = map[string]int32{}
@@ -127,13 +166,21 @@ func (j *cursorJSON) cursor() (*cursor, error) {
 	if c.Anchoring, err = j.Anchoring.decode(); err != nil {
 		return nil, fmt.Errorf("anchoring: %w", err)
 	}
+	if i := j.Intent; i != nil {
+		c.Intent = &intent{
+			Released: i.Released, Row: i.Row, Done: i.Done, Partitions: i.Partitions, decisions: decisions{Rows: i.Rows, Parked: i.Parked, Seqs: i.Seqs},
+		}
+		if c.Intent.Upper, err = parseSnapshot(i.Upper); err != nil {
+			return nil, fmt.Errorf("intent: %w", err)
+		}
+	}
 	return c, c.check()
 }
 
 // check finds what no relay writes.
 func (c *cursor) check() error {
 	switch {
-	case c.T < 1:
+	case c.T < 0 || c.T == 0 && c.Epoch == 0: // claims and intents can come before the first
 		return fmt.Errorf("t is %d", c.T)
 	case c.Seq < 0 || c.Position < 0 || c.Row < 0:
 		return fmt.Errorf("seq %d, position %d, row %d: one is negative", c.Seq, c.Position, c.Row)
@@ -141,10 +188,20 @@ func (c *cursor) check() error {
 		return errors.New("a position without a window, or a window without a position")
 	case c.inWindow() && c.Upper.Xmax < c.Last.Xmax:
 		return fmt.Errorf("upper %s lies before last %s", c.Upper, c.Last)
-	case c.Source.SystemID == "":
+	case c.Source.SystemID == "" && !c.Claim: // a claim can come before the first window
 		return errors.New("no source")
+	case c.Epoch < 0:
+		return fmt.Errorf("epoch %d", c.Epoch)
+	case c.Intent != nil:
+		if err := c.Intent.check(); err != nil {
+			return err
+		}
 	}
-	for topic, n := range c.Partitions {
+	return checkPartitions(c.Partitions)
+}
+
+func checkPartitions(all map[string]int32) error {
+	for topic, n := range all {
 		if n < 1 {
 			return fmt.Errorf("topic %q has %d partitions", topic, n)
 		}
@@ -152,9 +209,10 @@ func (c *cursor) check() error {
 	return nil
 }
 
-// clone returns a copy that shares nothing that changes.
+// clone returns a copy that shares nothing that changes, and claims nothing.
 func (c *cursor) clone() *cursor {
 	d := *c
+	d.Claim = false
 	d.Partitions = make(map[string]int32, len(c.Partitions))
 	for topic, n := range c.Partitions {
 		d.Partitions[topic] = n

@@ -66,7 +66,7 @@ func TestUnreadableCursorsStop(t *testing.T) {
 		return strings.Replace(string(good), old, new, 1)
 	}
 	for name, value := range map[string]string{
-		"empty": "", "no JSON": "nonsense", "an array": "[]", "later version": change(`"v":1`, `"v":2`),
+		"empty": "", "no JSON": "nonsense", "an array": "[]", "later version": change(`"v":1`, `"v":3`),
 		"t zero": change(`"t":12`, `"t":0`), "negative seq": change(`"seq":3456`, `"seq":-1`),
 		"bad last": change("10:20:10,12", "20:10:"), "bad upper": change("12:31:12", "x"),
 		"upper before last": change("12:31:12", "2:3:"), "no position": change(`"position":700,`, ""),
@@ -104,4 +104,43 @@ func FuzzDecodeCursor(f *testing.F) {
 			t.Fatalf("%s became %s", value, again)
 		}
 	})
+}
+
+// What a relay that delivers at least once adds comes back as it was; what none writes is refused.
+func TestCursorsWithAnIntent(t *testing.T) {
+	c := someCursor()
+	c.stamp = stamp{Epoch: 3, Writer: "w", Claim: true}
+	c.Intent = &intent{Upper: c.Upper, Row: 900, Done: 1, Partitions: map[string]int32{"new": 3}}
+	for i := range 10 {
+		c.Intent.add(i == 4, int64(c.Seq)+int64(2*i), int64(c.Seq)+int64(i))
+	}
+	value, err := c.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := decodeCursor(value)
+	if err != nil || !reflect.DeepEqual(back.Intent, c.Intent) || back.stamp != c.stamp {
+		t.Fatalf("%v\n%+v\n%+v", err, back, c)
+	}
+	if back.clone().Claim {
+		t.Error("a copy claims the cursor again")
+	}
+	for name, spoil := range map[string]func(*intent){
+		"no rows": func(i *intent) { i.Rows = 0 }, "too many": func(i *intent) { i.Rows = maxPageSize + 1 },
+		"all done": func(i *intent) { i.Done = i.Rows }, "negative": func(i *intent) { i.Done = -1 },
+		"bits": func(i *intent) { i.Parked = make([]byte, 3) }, "no end": func(i *intent) { i.Upper = store.Snapshot{} },
+		"no row": func(i *intent) { i.Row = 0 }, "partitions": func(i *intent) { i.Partitions = map[string]int32{"new": 0} },
+	} {
+		d := c.clone()
+		wrong := *c.Intent
+		spoil(&wrong)
+		d.Intent = &wrong
+		value, err := d.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decodeCursor(value); !errors.Is(err, ErrCursorUnreadable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

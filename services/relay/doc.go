@@ -32,18 +32,39 @@
 //	requests.go, answer.go what operators ask, and what they are told; ask.go is their side
 //	clerk.go, job.go       carries it out between transactions; release.go, discard.go, contents.go
 //	producer.go            two transactional clients in turn; limits.go knows how much each topic takes
+//	delivery.go, atleastonce.go
+//	                       which way of publishing; the one without transactions. intent.go: what is announced before it is
+//	                       sent, repeat.go: how that is done again
 //	commit.go              the commit under way, while the next page is read and sent
-//	cursor.go              the record that says what has been published
+//	cursor.go, epoch.go    the record that says what has been published, and which of several counts
 //	points.go              where tests stop or kill a relay; points_crash.go, points_none.go: in a binary, and in none that ships
 //	reanchor.go            goes on after the database was restored: reanchor_read.go, reanchor_change.go; anchoring.go marks
 //	                       the cursor meanwhile
-//	status.go, trouble.go  what an operator sees; watch.go, meter.go, metrics.go; inspect.go asks without a relay
+//	status.go, trouble.go, step.go
+//	                       what an operator sees; watch.go, meter.go, metrics.go; inspect.go asks without a relay
 //
 // # Why two transactional ids
 //
 // On one id the broker makes the next transaction wait, some 20 ms by default, until the markers of the last are written.
 // With two the next one produces meanwhile. The price is the rule that ties t to its id: without it, two relays which each
 // fenced one of the two ids could both commit a t.
+//
+// # At least once
+//
+// `delivery: at-least-once` is for brokers without transactions, or that refuse them to this user. It is never chosen by the
+// relay itself: without transactions, exactly-once stops with the reason.
+//
+//   - Nothing is lost, first appearances are in order, and an event has one millrace-seq however often it appears: a page is
+//     announced on the cursor topic (its rows, versions and parked events) before its first record is sent.
+//   - Nothing is sent before the flush gate, for it cannot be taken back.
+//   - After a crash, or an error of the broker, the page at hand (at most PageSize events) is sent again. So does a leader that
+//     was frozen while it sent, wakes after a takeover and does not know yet: it looks at the lock's time before each batch,
+//     and every write to the cursor topic tells it whether somebody else wrote there. What it had in flight are events that its
+//     successor sends, too, with the same versions.
+//   - An event that such a leader parks late, after its successor's was released, is parked once more.
+//   - Millrace's sinks skip a version that they have applied to the key; bronze tables keep each appearance. Other consumers skip by
+//     millrace-seq, or ce_id.
+//   - A reader sees an event before the cursor counts it: read_committed hides nothing here.
 //
 // # Metrics
 //

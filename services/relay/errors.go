@@ -34,6 +34,10 @@ var (
 	// ErrAnchoring says that re-anchoring was begun and not finished: rows of the outbox may have been restamped.
 	ErrAnchoring = errors.New("re-anchoring was begun and not finished")
 
+	// ErrNoTransactions says that the broker has no transactions, or refuses the transactional ids to this user, while
+	// exactly-once is asked for.
+	ErrNoTransactions = errors.New("no transactions on this broker")
+
 	// ErrPartitions says that a topic has fewer partitions than its keys are hashed over: it was deleted and made anew.
 	ErrPartitions = errors.New("a topic has lost partitions")
 )

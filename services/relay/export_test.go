@@ -10,6 +10,10 @@ const (
 	PointFence      = pointFence
 	PointFenced     = pointFenced
 	PointFirst      = pointFirst
+	PointClaimed    = pointClaimed
+	PointIntending  = pointIntending
+	PointIntended   = pointIntended
+	PointHalfway    = pointHalfway
 	PointProduced   = pointProduced
 	PointCommitting = pointCommitting
 	PointCommitted  = pointCommitted
@@ -20,9 +24,12 @@ const (
 func (r *Relay) AtPoints(f func(point string)) { r.point = f }
 
 // LeadWithoutElection makes the relay believe that it leads, whoever else does. Call it before Run.
-func (r *Relay) LeadWithoutElection() {
+func (r *Relay) LeadWithoutElection() { r.LeadWithoutElectionWhile(func() error { return nil }) }
+
+// LeadWithoutElectionWhile is LeadWithoutElection with an answer to whether the lock is held.
+func (r *Relay) LeadWithoutElectionWhile(holds func() error) {
 	r.lead = func(ctx context.Context) (*leadership, error) {
-		return &leadership{ctx: ctx, end: func() {}}, ctx.Err()
+		return &leadership{ctx: ctx, end: func() {}, holds: holds}, ctx.Err()
 	}
 }
 

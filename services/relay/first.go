@@ -27,9 +27,14 @@ import (
 func (s *session) loadCursor(
 	ctx context.Context, logs map[string][]*partitionLog, where place, first store.First, started bool,
 ) (*cursor, error) {
-	value, err := logs[cursorTopic(s.cfg.Outbox)][cursorPartition].newest(ctx, cursorKey)
+	value, err := logs[cursorTopic(s.cfg.Outbox)][cursorPartition].newestCursor(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if value != nil && !started { // another relay may have made the first start since that was asked
+		if first, started, err = store.Started(ctx, s.conn, s.cfg.Schema); err != nil {
+			return nil, fmt.Errorf("read the record of the first start: %w", err)
+		}
 	}
 	here := store.First{ClusterID: where.cluster, CursorTopicID: where.topicID}
 	if err := s.checkPlace(first, here, started, value != nil); err != nil {

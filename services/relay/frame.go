@@ -36,6 +36,8 @@ type framer struct {
 	// limit returns the size of the largest record that a topic takes.
 	limit func(topic string) int
 	now   func() time.Time
+	// repeat is set when the cursor was found in a page that had been announced.
+	repeat *repeat
 }
 
 // frame makes the records of a page, in row order, and advances next past it: seq, row, event, partitions. An error means
@@ -44,11 +46,14 @@ func (f *framer) frame(ctx context.Context, events []store.Event, next *cursor) 
 	b := newBatch(len(events))
 	for i := range events {
 		e := &events[i]
-		if err := f.event(ctx, b, e, next); err != nil {
+		seq, parked := next.Seq, b.parked
+		if err := f.decide(ctx, b, e, i, next); err != nil {
 			return nil, err
 		}
+		b.decided.add(b.parked > parked, next.Seq, seq)
 		next.Row, next.EventID = e.ID, e.EventID
 	}
+	next.Intent = next.Intent.after(len(events))
 	return b, f.addFresh(b)
 }
 
@@ -60,6 +65,14 @@ func (f *framer) addFresh(b *batch) error {
 	}
 	b.records = append(b.records, fresh...)
 	return nil
+}
+
+// decide publishes or parks row i of the page: as announced, if it was.
+func (f *framer) decide(ctx context.Context, b *batch, e *store.Event, i int, next *cursor) error {
+	if said := next.Intent; said != nil {
+		return f.again(ctx, b, e, said.Done+i, next)
+	}
+	return f.event(ctx, b, e, next)
 }
 
 func (f *framer) event(ctx context.Context, b *batch, e *store.Event, next *cursor) error {

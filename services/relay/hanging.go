@@ -33,6 +33,9 @@ var ErrHanging = errors.New("a transaction of an earlier relay hangs")
 
 // endHanging ends the hanging transactions of both producers, as they were decided.
 func (s *session) endHanging(ctx context.Context) error {
+	if len(s.epochs) == 0 {
+		return nil
+	}
 	logs, err := openLogs(ctx, s.client, committedEnds, cursorTopic(s.cfg.Outbox))
 	if err != nil {
 		return err
@@ -63,7 +66,7 @@ func (s *session) endHanging(ctx context.Context) error {
 
 // newestCursor returns the cursor in a log; nil if it holds none.
 func newestCursor(ctx context.Context, log *partitionLog) (*cursor, error) {
-	value, err := log.newest(ctx, cursorKey)
+	value, err := log.newestCursor(ctx)
 	if err != nil || value == nil {
 		return nil, err
 	}
@@ -84,7 +87,7 @@ func (s *session) findHanging(ctx context.Context, topics []string) ([]*hangingT
 	}
 	open := map[int64]*hangingTxn{}
 	described.EachProducer(func(p kadm.DescribedProducer) {
-		epoch, ours := s.producer.epochs[p.ProducerID]
+		epoch, ours := s.epochs[p.ProducerID]
 		if !ours || p.ProducerEpoch >= epoch || p.CurrentTxnStartOffset < 0 {
 			return
 		}

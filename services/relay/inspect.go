@@ -92,7 +92,7 @@ func committedCursor(ctx context.Context, client *kgo.Client, outbox string) (*c
 	if err != nil {
 		return nil, err
 	}
-	value, err := logs[name][cursorPartition].newest(ctx, cursorKey)
+	value, err := logs[name][cursorPartition].newestCursor(ctx)
 	if err != nil || value == nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package relay
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -188,13 +189,10 @@ func (j *job) conclude(c *clerk, l *loop) {
 	}
 }
 
-func (q *queue) has(id uuid.UUID) bool {
-	for i := range q.events {
-		if q.events[i].id == id {
-			return true
-		}
-	}
-	return false
+func (q *queue) has(id uuid.UUID) bool { return q.index(id) >= 0 }
+
+func (q *queue) index(id uuid.UUID) int {
+	return slices.IndexFunc(q.events, func(h held) bool { return h.id == id })
 }
 
 // covers says whether everything is published, and known to be, of the transactions that the snapshot sees as completed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,6 +31,9 @@ const (
 type leadership struct {
 	ctx context.Context
 	end func()
+	// holds returns an error when another relay may have the lock. It knows before ctx ends: whoever wakes from a freeze has
+	// lost the lock and not been told yet.
+	holds func() error
 }
 
 // standBy returns when this relay leads. Its only error is ctx's.
@@ -45,13 +49,14 @@ func (r *Relay) standBy(ctx context.Context) (*leadership, error) {
 	}()
 	for attempt := 0; ; {
 		pause := standbyPause
+		asked := time.Now()
 		leader, err := r.tryLead(ctx, &conn)
 		r.trouble.report("election")(err)
 		switch {
 		case leader != nil:
 			held := conn
 			conn = nil
-			return holdLead(ctx, held, leader), nil
+			return holdLead(ctx, held, leader, asked), nil
 		case err != nil:
 			pause = max(r.retry.pause(attempt), standbyPause)
 			attempt++
@@ -85,20 +90,32 @@ func (r *Relay) tryLead(ctx context.Context, conn **pgx.Conn) (*store.Leader, er
 }
 
 // holdLead touches the session every second until end is called or the lock is lost, which ends the context.
-func holdLead(ctx context.Context, conn *pgx.Conn, leader *store.Leader) *leadership {
+// The lock was had, or asked for, at the given time.
+func holdLead(ctx context.Context, conn *pgx.Conn, leader *store.Leader, at time.Time) *leadership {
+	var touched atomic.Pointer[time.Time]
+	touched.Store(&at)
 	lead, lose := context.WithCancelCause(ctx)
 	var touching sync.WaitGroup
 	touching.Go(func() {
 		for sleep(lead, touchEvery) == nil {
+			now := time.Now()
 			touch, cancel := context.WithTimeout(lead, touchTimeout)
 			err := leader.Touch(touch)
 			cancel()
 			if err != nil {
 				lose(fmt.Errorf("the session that holds the lock: %w", err))
+				return
 			}
+			touched.Store(&now)
 		}
 	})
-	return &leadership{ctx: lead, end: func() {
+	holds := func() error {
+		if since := time.Since(*touched.Load()); since >= store.LeaderTimeout {
+			return fmt.Errorf("the session that holds the lock was not touched for %v", since.Round(time.Millisecond))
+		}
+		return nil
+	}
+	return &leadership{ctx: lead, holds: holds, end: func() {
 		lose(errResigned)
 		touching.Wait()
 		closeConn(conn) // which gives the lock back

@@ -205,21 +205,3 @@ func (l *partitionLog) fetch(ctx context.Context, from int64) (got kgo.FetchPart
 	}
 	return got, next, got.Err
 }
-
-// newest returns the value of the last committed record with the key, reading backwards from the end in growing steps;
-// nil if there is none.
-func (l *partitionLog) newest(ctx context.Context, key string) ([]byte, error) {
-	for step := int64(64); ; step *= 8 {
-		from := max(l.start, l.end-step)
-		var value []byte
-		err := l.scan(ctx, from, func(r *kgo.Record) bool {
-			if string(r.Key) == key {
-				value = r.Value
-			}
-			return true
-		})
-		if err != nil || value != nil || from == l.start {
-			return value, err
-		}
-	}
-}

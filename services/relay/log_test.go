@@ -58,11 +58,11 @@ func TestPromise3AnAnswerThatIsTooShortIsNotTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := logs["log"][0]
-	if value, err := l.newest(t.Context(), cursorKey); err != nil || string(value) != "c" {
+	if value, err := l.newestCursor(t.Context()); err != nil || string(value) != "c" {
 		t.Fatalf("%q, %v", value, err)
 	}
 	shortAnswers(c, 1)
-	if value, err := l.newest(t.Context(), cursorKey); err == nil || mustStop(err) {
+	if value, err := l.newestCursor(t.Context()); err == nil || mustStop(err) {
 		t.Errorf("%q, %v", value, err)
 	}
 }
@@ -76,7 +76,7 @@ func TestALogMayEndInWhatCompactionTook(t *testing.T) {
 		t.Fatal(err)
 	}
 	shortAnswers(c, 3)
-	if value, err := logs["log"][0].newest(t.Context(), cursorKey); err != nil || value != nil {
+	if value, err := logs["log"][0].newestCursor(t.Context()); err != nil || value != nil {
 		t.Errorf("%q, %v", value, err)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/millrace/millrace/outbox/store"
 	"github.com/millrace/millrace/schemas"
 )
@@ -43,9 +41,11 @@ type loop struct {
 	cfg       Config
 	source    source
 	publisher publisher
-	framer    *framer
-	report    reporter
-	point     func(string)
+	// intender is set when what is published cannot be taken back.
+	intender intender
+	framer   *framer
+	report   reporter
+	point    func(string)
 	// operator is nil where nobody can ask for anything.
 	operator operator
 	// well is called when something has been proved to work: a commit, or a poll that found nothing.
@@ -100,7 +100,7 @@ func (l *loop) poll(ctx, work context.Context) error {
 // turn does what was asked for, then reads and publishes one page. It says whether there was anything to do.
 func (l *loop) turn(ctx, work context.Context) (busy bool, err error) {
 	asked, hold := false, false
-	if l.operator != nil {
+	if l.operator != nil && (l.cursor.Intent == nil || l.cursor.Intent.Rows == 0) { // a page that was announced comes first
 		if asked, hold, err = l.operator.operate(ctx, work, l); err != nil || hold {
 			return asked, err
 		}
@@ -138,6 +138,9 @@ func (l *loop) step(ctx, work context.Context) (busy bool, err error) {
 	began := l.now()
 	page, err := l.next(ctx)
 	if err != nil {
+		return false, err
+	}
+	if page, err = l.cut(page); err != nil {
 		return false, err
 	}
 	next := l.cursor.clone()
@@ -224,13 +227,16 @@ func (l *loop) pass(ctx, work context.Context, next *cursor) error {
 // publish sends the batch and the cursor as one transaction and begins to commit it.
 func (l *loop) publish(work context.Context, next *cursor, b *batch, began time.Time) error {
 	next.T, next.Time = l.cursor.T+1, l.now().UTC()
-	value, err := next.encode()
+	record, err := next.record(l.cfg.Outbox)
 	if err != nil {
-		return fmt.Errorf("encode the cursor: %w", err)
+		return err
+	}
+	l.sending = true
+	if err := l.announce(work, next, b); err != nil {
+		return err
 	}
 	// Promise 3: the cursor moves in the transaction of its events.
-	b.add(&kgo.Record{Topic: cursorTopic(l.cfg.Outbox), Partition: cursorPartition, Key: []byte(cursorKey), Value: value})
-	l.sending = true
+	b.add(record)
 	// Promise 2: every record of t is acknowledged before anything of t+1 is sent; two producers share no sequence.
 	if err := l.publisher.publish(work, next.T, b.records); err != nil {
 		return err

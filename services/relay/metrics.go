@@ -13,7 +13,7 @@ import (
 
 // Causes of a restart.
 const (
-	causeFenced   = "fenced"   // another relay has taken a transactional id
+	causeFenced   = "fenced"   // another relay has taken a transactional id, or the cursor
 	causeKafka    = "kafka"    // a broker refused something
 	causePostgres = "postgres" // Postgres refused something
 	causeTimeout  = "timeout"  // an answer did not come in time
@@ -31,7 +31,7 @@ func cause(err error) string {
 		netErr net.Error
 	)
 	switch {
-	case errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidProducerEpoch):
+	case errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, errOvertaken):
 		return causeFenced
 	case errors.As(err, &broker):
 		return causeKafka

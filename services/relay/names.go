@@ -11,8 +11,13 @@ func parkedTopic(outbox string) string { return "__millrace." + outbox + ".parke
 
 // transactionalID is the id that transaction t is written with.
 func transactionalID(outbox string, t int64) string {
-	return fmt.Sprintf("millrace.%s.%d", outbox, t%2)
+	return fmt.Sprintf("%s%d", transactionalIDPrefix(outbox), t%2)
 }
+
+func transactionalIDPrefix(outbox string) string { return "millrace." + outbox + "." }
+
+// internal says whether a topic is the relay's own. Events may not name one.
+func internal(topic string) bool { return strings.HasPrefix(topic, "__") }
 
 // maxTopicName is Kafka's limit, in bytes.
 const maxTopicName = 249
@@ -26,7 +31,7 @@ func topicNameFault(name string) string {
 		return fmt.Sprintf("the topic's name has %d bytes, Kafka allows %d", len(name), maxTopicName)
 	case name == "." || name == "..":
 		return "Kafka does not allow this topic name"
-	case strings.HasPrefix(name, "__"):
+	case internal(name):
 		return "topics that begin with two underscores are internal"
 	}
 	for _, c := range []byte(name) {

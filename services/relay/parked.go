@@ -39,6 +39,8 @@ const (
 	ReasonHeld Reason = "held"
 	// ReasonBehind: nothing is wrong with the event; an earlier one of its key is parked.
 	ReasonBehind Reason = "behind"
+	// ReasonAnnounced: nothing is wrong with the event any more; it was parked when it was first tried (at-least-once).
+	ReasonAnnounced Reason = "announced"
 )
 
 var reasons = []Reason{ReasonBody, ReasonHeaders, ReasonSchema, ReasonRefused, ReasonTopic, ReasonKey, ReasonSize, ReasonRegistry,

@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// publisher writes transactions. *producer is the one on Kafka.
+// publisher writes transactions. *producer is the one on Kafka, *atLeastOnce the one on brokers without transactions.
 type publisher interface {
 	// publish sends transaction t and returns when every record is acknowledged. Nothing of it is visible yet.
 	publish(ctx context.Context, t int64, records []*kgo.Record) error
@@ -71,6 +71,9 @@ func (p *producer) fence(ctx context.Context, point func(string)) error {
 	for i, client := range p.clients {
 		point(pointFence)
 		id, epoch, err := client.ProducerID(ctx)
+		if err == nil && id < 0 {
+			err = errNoProducerID
+		}
 		if err != nil {
 			return fmt.Errorf("take transactional id %d: %w", i, err)
 		}

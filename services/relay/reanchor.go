@@ -184,6 +184,7 @@ func (a *reanchoring) run(ctx context.Context) error {
 // lead takes the relay's lock for as long as the command runs.
 func (a *reanchoring) lead(ctx context.Context) (*leadership, error) {
 	var conn *pgx.Conn
+	asked := time.Now()
 	leader, err := a.r.tryLead(ctx, &conn)
 	switch {
 	case err != nil:
@@ -193,7 +194,7 @@ func (a *reanchoring) lead(ctx context.Context) (*leadership, error) {
 		return nil, ErrRelayAtWork
 	}
 	a.leader = leader
-	return holdLead(ctx, conn, leader), nil
+	return holdLead(ctx, conn, leader, asked), nil
 }
 
 func (a *reanchoring) work(ctx context.Context) error {
@@ -278,7 +279,7 @@ func (a *reanchoring) loadCursor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	value, err := logs[name][cursorPartition].newest(ctx, cursorKey)
+	value, err := logs[name][cursorPartition].newestCursor(ctx)
 	if err != nil {
 		return err
 	}

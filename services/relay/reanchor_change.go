@@ -95,6 +95,7 @@ func (a *reanchoring) mark(ctx context.Context, step string, judged bool) error 
 func (a *reanchoring) finish(ctx context.Context, last store.Snapshot, source store.Source) error {
 	next := a.cursor.clone()
 	next.Last, next.Upper, next.Position, next.Anchoring = last, store.Snapshot{}, 0, nil
+	next.Intent = nil // what was announced and sent is in the topics, and not sent again
 	next.Row, next.EventID, next.Source, next.Time = a.found.LastRow, a.found.LastEvent, source, time.Now().UTC()
 	// Versions go on above every one that a sink may have seen.
 	next.Seq = max(next.Seq, a.maxSeq)

@@ -23,6 +23,10 @@ type Relay struct {
 	told time.Time
 	// noRequests says that the outbox knows no requests, and that this was logged. It belongs to sessions.
 	noRequests bool
+	// toldStep is the slow step of a start that was logged last. It belongs to sessions.
+	toldStep string
+	// holds says whether the leadership at hand is still held. It belongs to Run.
+	holds func() error
 	// lead takes the place of the election in tests; nil otherwise.
 	lead func(ctx context.Context) (*leadership, error)
 }
@@ -74,6 +78,7 @@ func (r *Relay) run(ctx context.Context) error {
 			return nil // ctx has ended
 		}
 		r.cfg.Logger.Info("relay leads")
+		r.holds = lead.holds
 		err = r.work(lead.ctx)
 		lead.end()
 		if ctx.Err() != nil || mustStop(err) {
@@ -122,10 +127,13 @@ const calmAfter = 10 * time.Second
 // session starts from the cursor and publishes until something goes wrong; nil means that ctx has ended.
 func (r *Relay) session(ctx context.Context, tell bool) error {
 	r.status.set(StateStarting)
+	slow := r.tellSlow(ctx)
 	s, err := r.start(ctx)
+	slow()
 	if err != nil {
 		return err
 	}
+	r.toldStep = ""
 	defer s.close()
 	r.status.ready(s.cursor)
 	if tell {

@@ -28,7 +28,8 @@ type session struct {
 	conn     *pgx.Conn
 	client   *kgo.Client // for administration and reading
 	topics   *topics
-	producer *producer
+	producer delivery
+	epochs   map[int64]int16 // of the producer ids that were taken; nil where there are none
 	pages    *prefetcher
 	framer   *framer
 	requests *requests
@@ -41,10 +42,11 @@ type session struct {
 //
 //	Postgres is fit to be read
 //	cursor and parked topic exist; they are made at the first start only
-//	both transactional ids are taken: no other relay commits from here on
+//	both transactional ids are taken: no other relay commits from here on (at-least-once: see atLeastOnce)
 //	what a broker forgot to end is ended
 //	no transaction is open on those topics: what is read now is final
 //	the cursor is read, and belongs to this topic and to this database
+//	where transactions do not do it, the cursor is claimed by a record
 //	schema ids and parked events are read to their ends
 //	what operators want is read: an outbox that is paused publishes nothing
 //	events topics exist with the partitions that the cursor counts on
@@ -58,6 +60,7 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 			s = nil
 		}
 	}()
+	r.status.step("asking Postgres")
 	reader, err := s.openPostgres(ctx)
 	if err != nil {
 		return s, err
@@ -66,6 +69,7 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	if err != nil {
 		return s, fmt.Errorf("read the record of the first start: %w", err)
 	}
+	r.status.step("reaching Kafka: the relay's own topics, and the right to publish")
 	where, err := s.openKafka(ctx, started)
 	if err != nil {
 		return s, err
@@ -73,10 +77,12 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	if err := s.endHanging(ctx); err != nil {
 		return s, err
 	}
+	r.status.step("waiting for open transactions on %s and %s to end", cursorTopic(s.cfg.Outbox), parkedTopic(s.cfg.Outbox))
 	logs, err := openLogs(ctx, s.client, stableEnds, cursorTopic(s.cfg.Outbox), parkedTopic(s.cfg.Outbox))
 	if err != nil {
 		return s, err
 	}
+	r.status.step("reading the cursor from %s", cursorTopic(s.cfg.Outbox))
 	cur, err := s.loadCursor(ctx, logs, where, first, started)
 	if err != nil {
 		return s, err
@@ -84,14 +90,19 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	if err := s.checkSource(ctx, reader, cur); err != nil {
 		return s, err
 	}
+	if err := s.own(ctx, logs[cursorTopic(s.cfg.Outbox)][cursorPartition], cur); err != nil {
+		return s, err
+	}
+	r.status.step("reading what is parked from %s", parkedTopic(s.cfg.Outbox))
 	s.pages = &prefetcher{source: reader}
-	done, err := s.newFramer(ctx, logs, s.pages)
+	done, err := s.newFramer(ctx, logs, s.pages, cur)
 	if err != nil {
 		return s, err
 	}
 	if s.requests, err = r.openRequests(ctx); err != nil {
 		return s, err
 	}
+	r.status.step("making the topics for events")
 	if err := s.topics.ensureConfigured(ctx, cur.Partitions); err != nil {
 		return s, err
 	}
@@ -99,6 +110,7 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 		cfg: s.cfg, source: s.pages, publisher: s.producer, framer: s.framer, report: r, point: r.point,
 		well: func() { r.trouble.report("stream")(nil) }, cursor: cur, now: time.Now, idle: s.cfg.PollMin,
 	}
+	s.intender, _ = s.producer.(intender)
 	s.contents = newParkedContents(logs[parkedTopic(s.cfg.Outbox)][0], s.cfg.Schema, func(ctx context.Context) (*pgx.Conn, error) { return r.connect(ctx, "release") })
 	s.loop.operator = newClerk(s.cfg, s.requests, s.framer, s.contents, done, r.point)
 	return s, nil
@@ -127,10 +139,7 @@ func (s *session) openKafka(ctx context.Context, started bool) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	if s.producer, err = newProducer(s.cfg, s.topics.limits.batch); err != nil {
-		return place{}, err
-	}
-	return where, s.producer.fence(ctx, s.r.point)
+	return where, s.openDelivery(ctx)
 }
 
 // checkSource stops when the database is not the one the cursor was taken from. It asks the database after the cursor was
@@ -157,7 +166,9 @@ func (s *session) checkSource(ctx context.Context, reader *store.Reader, cur *cu
 }
 
 // newFramer makes the framer, and returns what requests have done before.
-func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog, pages *prefetcher) (earlier, error) {
+func (s *session) newFramer(
+	ctx context.Context, logs map[string][]*partitionLog, pages *prefetcher, cur *cursor,
+) (earlier, error) {
 	ids := &schemaIDs{
 		registry: s.cfg.Registry, subjects: s.cfg.Subjects, lookup: pages.Schema,
 		missing: func(err error) bool { return errors.Is(err, store.ErrNoSchema) },
@@ -177,6 +188,9 @@ func (s *session) newFramer(ctx context.Context, logs map[string][]*partitionLog
 		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: parked.lines,
 		partitions: s.topics.partitions, highest: s.topics.highestSeq,
 		limit: s.topics.limits.record, now: time.Now,
+	}
+	if cur.Intent != nil {
+		s.framer.repeat = &repeat{landed: parked.where, broken: newLines()}
 	}
 	return parked.earlier, nil
 }

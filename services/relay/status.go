@@ -59,10 +59,13 @@ type status struct {
 	metrics *metrics
 	now     func() time.Time
 
-	mu    sync.Mutex // guards the following
-	s     Status
-	err   error // why Run ended
-	meter meter
+	mu  sync.Mutex // guards the following
+	s   Status
+	err error // why Run ended
+	// doing is the step that a start is in.
+	doing      string
+	doingSince time.Time
+	meter      meter
 	// upper and position complete the committed cursor, for counting the backlog.
 	cursor *cursor
 }
@@ -85,6 +88,7 @@ func (s *status) set(state State) {
 		s.cursor = nil
 		s.s.T, s.s.Seq, s.s.Row, s.s.Last, s.s.CursorTime = 0, 0, 0, "", time.Time{}
 	}
+	s.doing = ""
 	s.metrics.leads(state == StateLeading)
 }
 
@@ -169,12 +173,26 @@ func (s *status) snapshot() (Status, error) {
 func (r *Relay) Status() Status {
 	out, err := r.status.snapshot()
 	if err == nil {
-		err = r.trouble.current()
+		err = r.waiting()
 	}
 	if err != nil {
 		out.Reason = err.Error()
 	}
 	return out
+}
+
+// waiting says what the relay waits for; nil if for nothing.
+func (r *Relay) waiting() error {
+	doing, since := r.status.starting()
+	trouble := r.trouble.current()
+	if doing == "" {
+		return trouble
+	}
+	step := fmt.Errorf("starting: %s, for %v", doing, since.Round(time.Second))
+	if trouble == nil {
+		return step
+	}
+	return fmt.Errorf("%w; before that: %w", step, trouble)
 }
 
 // Ready returns nil while the relay publishes or stands by for another that does, and else what is wrong. It is meant for
@@ -187,7 +205,7 @@ func (r *Relay) Ready() error {
 	case s.State == StateStopped:
 		return errors.New("not running")
 	}
-	if err := r.trouble.current(); err != nil {
+	if err := r.waiting(); err != nil {
 		return err
 	}
 	if s.State == StateStarting {

@@ -24,6 +24,8 @@ func (c Config) validate() error {
 		return wrong("registry", "a schema registry is required")
 	case c.Subjects != TopicRecordSubjects && c.Subjects != TopicSubjects && c.Subjects != RecordSubjects:
 		return wrong("subjects", "%q is none of topic-record, topic, record", c.Subjects)
+	case c.Delivery != ExactlyOnce && c.Delivery != AtLeastOnce:
+		return wrong("delivery", "%q is neither exactly-once nor at-least-once", c.Delivery)
 	case c.PageSize < 1 || c.PageSize > maxPageSize:
 		return wrong("page_size", "%d is outside 1..%d", c.PageSize, maxPageSize)
 	case c.MaxRecordBytes < 1024 || c.MaxRecordBytes > maxRecordBytes:
