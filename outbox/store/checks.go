@@ -46,7 +46,7 @@ func checkOutbox(ctx context.Context, conn *pgx.Conn, schema string) error {
 func checkTables(ctx context.Context, conn *pgx.Conn, schema string) error {
 	var missing []string
 	err := conn.QueryRow(ctx, `
-		select array_agg(t order by t) from unnest('{event,schema,relay,event_id_seq}'::text[]) t
+		select array_agg(t order by t) from unnest('{event,schema,relay,event_id_seq,ring,leaf}'::text[]) t
 		where not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
 			where n.nspname = $1 and c.relname = t)`, schema).Scan(&missing)
 	if err != nil {
@@ -68,7 +68,8 @@ func checkPrivileges(ctx context.Context, conn *pgx.Conn, schema string) error {
 			('EXECUTE on pg_logical_emit_message()', has_function_privilege('pg_logical_emit_message(boolean,text,text)', 'execute'))
 			union all
 			select t.p || ' on ' || t.t, has_table_privilege(c.oid, t.p)
-			from (values ('event', 'SELECT'), ('schema', 'SELECT'), ('relay', 'SELECT'), ('relay', 'INSERT')) t(t, p)
+			from (values ('event', 'SELECT'), ('schema', 'SELECT'), ('relay', 'SELECT'), ('relay', 'INSERT'),
+				('ring', 'SELECT'), ('leaf', 'SELECT')) t(t, p)
 			join pg_class c on c.relname = t.t join pg_namespace n on n.oid = c.relnamespace and n.nspname = $1
 		) p(name, held)`, schema).Scan(&role, &missing)
 	if err != nil {

@@ -44,6 +44,10 @@
 //     with the next record, which ForceFlush writes.
 //   - min(id) alone is answered from the id index's end, past everything retained; see boundsQuery.
 //   - A Param cast to pg_snapshot is parsed for each row; in a scalar subquery it is parsed once.
+//   - A transaction has its xid before it draws an id: xid is the first column of a row. So the next xid, drawn after the
+//     sequence has left a leaf, is above that of everybody who can have rows there. That the leaf is empty tells nothing:
+//     an INSERT may wait behind the TRUNCATE, its id drawn.
+//   - A poll names the leaves as eight parameters: an array would not let the executor leave partitions unopened.
 //   - idle_session_timeout ends the session of a leader that is frozen; keepalives do not, the kernel answers them.
 //
 // # Files
@@ -61,7 +65,11 @@
 //	window.go     bounds and Advance
 //	decode.go     rows into pages; arena.go: a page's memory; event.go: what comes out
 //	reanchor.go   another state of the database is tied to an old cursor; restamp.go: the one UPDATE there is
+//	leaves.go     which leaves of the table a poll looks at
 //	backlog.go    how far behind, for status; who.go: who leads
 //	request.go    what an operator asks, and the answers; pauses
 //	one.go        a single row, for an event that is released
+//
+// Retention, on a connection of its own: retention.go turns the ring of leaves and empties them, by the functions of
+// migration 0004; retention_anchor.go puts it right after a re-anchoring.
 package store

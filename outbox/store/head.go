@@ -12,6 +12,8 @@ type head struct {
 	upper   Snapshot
 	flushed uint64
 	fits    bool
+	epoch   int64 // of the ring
+	drawn   int64 // the last id drawn; 0 if that was not asked, or none was
 	source  Source
 }
 
@@ -31,6 +33,7 @@ func parseHead(raw []byte) (head, error) {
 		LSN, Flushed  string
 		WALFile       string `json:"wal_file"`
 		Fits          bool
+		Epoch, Drawn  int64
 	}
 	if len(raw) == 0 {
 		return head{}, errors.New("the database did not describe itself")
@@ -42,7 +45,7 @@ func parseHead(raw []byte) (head, error) {
 	if err != nil {
 		return head{}, err
 	}
-	h := head{upper: upper, fits: answer.Fits}
+	h := head{upper: upper, fits: answer.Fits, epoch: answer.Epoch, drawn: answer.Drawn}
 	h.source = Source{SystemID: answer.System, InRecovery: answer.Recovery, Xmax: upper.Xmax}
 	if answer.Recovery {
 		return h, nil

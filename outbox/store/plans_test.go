@@ -20,10 +20,12 @@ func statements(r *Reader, last, upper Snapshot) []statement {
 		return "'{" + strings.Trim(strings.ReplaceAll(fmt.Sprint(xids), " ", ","), "[]") + "}'"
 	}
 	q := r.queries
-	page := fmt.Sprintf("200, 100000000, '%d', '%s', 101, 8388608", last.Xmax, upper)
+	live := r.leaves.live(last)
+	leaves := strings.Trim(strings.ReplaceAll(fmt.Sprint(live.args()), " ", ", "), "[]")
+	page := fmt.Sprintf("200, 100000000, '%d', '%s', 101, 8388608, %s", last.Xmax, upper, leaves)
 	return []statement{
-		{"open", q.open, fmt.Sprintf("'%d', %s, 101, 8388608", last.Xmax, literal(last.Xip))},
-		{"bounds", q.bounds, fmt.Sprintf("'%d', '%d', '%s', %s", last.Xmax, upper.Xmax, upper, literal(last.Xip))},
+		{"open", q.open, fmt.Sprintf("'%d', %s, 101, 8388608, %s, %d", last.Xmax, literal(last.Xip), leaves, live.sequence)},
+		{"bounds", q.bounds, fmt.Sprintf("'%d', '%d', '%s', %s, %s", last.Xmax, upper.Xmax, upper, literal(last.Xip), leaves)},
 		{"page", q.page, page},
 		{"pageLate", q.pageLate, page + ", " + literal(last.Xip) + ", 200"},
 		{"verify", q.verify, "200"},
@@ -195,11 +197,12 @@ func TestPageTouchesWhatItReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	middle := (w.lowest + w.highest) / 2
-	s := statement{"page", r.queries.page, fmt.Sprintf("%d, %d, '%d', '%s', 101, 8388608", middle, w.highest, last.Xmax, upper)}
+	const leaves = "0, 1, 2, 3, 4, 5, 6, 7"
+	s := statement{"page", r.queries.page, fmt.Sprintf("%d, %d, '%d', '%s', 101, 8388608, %s", middle, w.highest, last.Xmax, upper, leaves)}
 	if n := buffers(t, r.conn, s); n > 200 {
 		t.Errorf("a page of 100 rows touches %d buffers", n)
 	}
-	s.args = fmt.Sprintf("%d, %d, '%d', '%s', 101, 8388608", w.highest-5, w.highest, last.Xmax, upper)
+	s.args = fmt.Sprintf("%d, %d, '%d', '%s', 101, 8388608, %s", w.highest-5, w.highest, last.Xmax, upper, leaves)
 	if n := buffers(t, r.conn, s); n > 100 {
 		t.Errorf("the last page touches %d buffers", n)
 	}

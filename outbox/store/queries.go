@@ -7,7 +7,8 @@ import "strings"
 // an order that one index alone gives. That is why one transaction's rows are asked for by >= and <=: with =, the
 // order of (xid, id) is that of id, which the index on id gives as well, from its beginning.
 type queries struct {
-	head, open, bounds, page, pageLate, flushed, verify, schema string
+	head, open, bounds, page, pageLate, flushed, verify, schema, leaves string
+	event                                                               string // the table, as pg_get_serial_sequence wants it
 }
 
 // forcedPlans is what a Reader sets on its connection. Statistics taken while the table was empty would otherwise
@@ -49,7 +50,8 @@ const headQuery = `select ` + headColumns + `)`
 // openQuery takes the upper snapshot, describes the database, and reads the window if it fits into a page: one row
 // with the head in its headers and no id, then the events, in no order.
 //
-//	$1 last.xmax   $2 last.xip   $3 rows a page, plus one   $4 bytes a page
+//	$1 last.xmax   $2 last.xip   $3 rows a page, plus one   $4 bytes a page   $5 to $12 leaves, see leafFilter
+//	$13 the sequence, if it is to say how far it is: where leaves are left out
 //
 // Fresh rows are those of transactions from last.xmax up to, not including, the snapshot's xmax: without the upper
 // end, the rows of a transaction that is still writing would be looked at again in each poll. Late rows are those of
@@ -57,13 +59,13 @@ const headQuery = `select ` + headColumns + `)`
 const openQuery = `
 with fresh as materialized (
 	select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e
-	where e.xid >= $1::xid8 and e.xid < pg_snapshot_xmax(pg_current_snapshot())
+	where e.xid >= $1::xid8 and e.xid < pg_snapshot_xmax(pg_current_snapshot()) and {{leaves 5}}
 	order by e.xid, e.id limit $3::int
 ), late as materialized (
 	select l.* from unnest($2::xid8[]) running(xid)
 	cross join lateral (
 		select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e
-		where e.xid >= running.xid and e.xid <= running.xid order by e.xid, e.id limit $3::int
+		where e.xid >= running.xid and e.xid <= running.xid and {{leaves 5}} order by e.xid, e.id limit $3::int
 	) l
 	where pg_visible_in_snapshot(running.xid, pg_current_snapshot())
 	limit $3::int
@@ -73,7 +75,8 @@ with fresh as materialized (
 	select count(*) < $3::int and coalesce(sum(bytes), 0) < $4::bigint as it from found
 )
 select null::xid8, null::bigint, null::uuid, null::text, null::text, null::text, null::bytea, null::bytea, null::jsonb,
-	` + headColumns + `, 'fits', (select it from fits)), null::timestamptz
+	` + headColumns + `, 'fits', (select it from fits), 'epoch', (select r.epoch from {{schema}}.ring r where r.singleton),
+		'drawn', pg_sequence_last_value(nullif($13::oid, 0)::regclass)), null::timestamptz
 union all
 select ` + eventNamesSQL + ` from found where (select it from fits)`
 
@@ -81,7 +84,7 @@ select ` + eventNamesSQL + ` from found where (select it from fits)`
 // each late transaction that left rows. It runs after upper was taken; asked before, a lower id could commit in
 // between.
 //
-//	$1 last.xmax   $2 upper.xmax   $3 upper   $4 late transactions
+//	$1 last.xmax   $2 upper.xmax   $3 upper   $4 late transactions   $5 to $12 leaves
 //
 // The order keeps the fresh rows on the index (xid, id): min and max alone would be answered by walking the id index
 // from its ends, past everything that is retained.
@@ -89,30 +92,32 @@ const boundsQuery = `
 select null::xid8, min(id), max(id) from (
 	select e.xid, e.id from {{schema}}.event e
 	where e.xid >= $1::xid8 and e.xid < $2::xid8 and pg_visible_in_snapshot(e.xid, (select $3::text::pg_snapshot))
+		and {{leaves 5}}
 	order by e.xid, e.id
 ) fresh having count(*) > 0
 union all
 select late.xid, lowest.id, highest.id from unnest($4::xid8[]) late(xid)
-cross join lateral (select e.id from {{schema}}.event e where e.xid >= late.xid and e.xid <= late.xid order by e.xid, e.id limit 1) lowest
-cross join lateral (select e.id from {{schema}}.event e where e.xid >= late.xid and e.xid <= late.xid order by e.xid desc, e.id desc limit 1) highest`
+cross join lateral (select e.id from {{schema}}.event e where e.xid >= late.xid and e.xid <= late.xid and {{leaves 5}} order by e.xid, e.id limit 1) lowest
+cross join lateral (select e.id from {{schema}}.event e where e.xid >= late.xid and e.xid <= late.xid and {{leaves 5}} order by e.xid desc, e.id desc limit 1) highest`
 
 // freshRows walks the id index over the window's stretch of it.
 //
 //	$1 after   $2 highest id of the window's fresh rows   $3 last.xmax   $4 upper   $5 rows a page, plus one
+//	$7 to $14 leaves
 const freshRows = `
 	select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e
 	where e.id > $1::bigint and e.id <= $2::bigint
-		and e.xid >= $3::xid8 and pg_visible_in_snapshot(e.xid, (select $4::text::pg_snapshot))
+		and e.xid >= $3::xid8 and pg_visible_in_snapshot(e.xid, (select $4::text::pg_snapshot)) and {{leaves 7}}
 	order by e.id limit $5::int`
 
 // lateRows probes each late transaction for its next rows: never more than a page of each, however many it has.
 //
-//	$7 late transactions   $8 after
+//	$15 late transactions   $16 after
 const lateRows = `
-	select l.* from unnest($7::xid8[]) late(xid)
+	select l.* from unnest($15::xid8[]) late(xid)
 	cross join lateral (
 		select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e
-		where (e.xid, e.id) > (late.xid, $8::bigint) and e.xid <= late.xid order by e.xid, e.id limit $5::int
+		where (e.xid, e.id) > (late.xid, $16::bigint) and e.xid <= late.xid and {{leaves 7}} order by e.xid, e.id limit $5::int
 	) l
 	order by l.id limit $5::int`
 
@@ -130,10 +135,11 @@ const pageLateRows = `
 const flushedQuery = `select pg_is_in_recovery(),
 	case when pg_is_in_recovery() then '0/0'::pg_lsn else pg_current_wal_flush_lsn() end >= $1::text::pg_lsn`
 
-// verifyQuery looks for a row by id, and for a lower id in the row's leaf.
+// verifyQuery looks for a row by id, and for a lower id in the row's leaf if that was never emptied.
 const verifyQuery = `
 select (select e.event_id from {{schema}}.event e where e.id = $1::bigint order by e.id limit 1),
-	exists (select from {{schema}}.event e where e.id < $1::bigint and e.id >= $1::bigint >> 32 << 32)`
+	exists (select from {{schema}}.event e where e.id < $1::bigint and e.id >= $1::bigint >> 32 << 32)
+		and not exists (select from {{schema}}.ring r where r.singleton and r.floor > $1::bigint)`
 
 const schemaQuery = `select definition from {{schema}}.schema where fingerprint = $1`
 
@@ -142,7 +148,10 @@ const schemaQuery = `select definition from {{schema}}.schema where fingerprint 
 const emitFlush = `set local synchronous_commit = local; select pg_logical_emit_message(true, 'millrace', '')`
 
 func newQueries(quoted string) queries {
-	in := func(query string) string { return strings.ReplaceAll(query, "{{schema}}", quoted) }
+	in := func(query string) string {
+		query = strings.NewReplacer("{{leaves 5}}", leafFilter(5), "{{leaves 7}}", leafFilter(7)).Replace(query)
+		return strings.ReplaceAll(query, "{{schema}}", quoted)
+	}
 	return queries{
 		head:     headQuery,
 		open:     in(openQuery),
@@ -152,5 +161,7 @@ func newQueries(quoted string) queries {
 		flushed:  flushedQuery,
 		verify:   in(verifyQuery),
 		schema:   in(schemaQuery),
+		leaves:   in(leavesQuery),
+		event:    quoted + ".event",
 	}
 }

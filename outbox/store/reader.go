@@ -21,6 +21,7 @@ type Reader struct {
 	options readerOptions
 	queries queries
 	decoder decoder
+	leaves  leaves
 }
 
 // ReaderOption is an option of NewReader.
@@ -101,11 +102,7 @@ func (r *Reader) Source(ctx context.Context) (Source, error) {
 // with More false. A database that is a standby, or has not come as far as last, is a *SourceError.
 func (r *Reader) Open(ctx context.Context, last Snapshot, limit int) (*Window, Page, error) {
 	limit = max(limit, 1)
-	rows, err := r.query(ctx, r.queries.open, last.Xmax, xids(last.Xip), limit+1, r.options.pageBytes)
-	if err != nil {
-		return nil, Page{}, fmt.Errorf("open a window: %w", err)
-	}
-	h, page, err := r.readOpen(rows)
+	h, page, live, err := r.openLive(ctx, last, limit)
 	if err != nil {
 		return nil, Page{}, fmt.Errorf("open a window: %w", err)
 	}
@@ -113,6 +110,7 @@ func (r *Reader) Open(ctx context.Context, last Snapshot, limit int) (*Window, P
 	if err != nil {
 		return nil, Page{}, err
 	}
+	w.live = live
 	if h.fits && len(page.Events) <= limit {
 		return w, page, nil
 	}
@@ -159,7 +157,15 @@ func (r *Reader) Reopen(ctx context.Context, last, upper Snapshot) (*Window, err
 	if err != nil {
 		return nil, fmt.Errorf("reopen a window: %w", err)
 	}
-	return newWindow(last, upper, h)
+	w, err := newWindow(last, upper, h)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.loadLeaves(ctx); err != nil {
+		return nil, fmt.Errorf("reopen a window: %w", err)
+	}
+	w.live = r.leaves.live(last)
+	return w, nil
 }
 
 // Page reads the next events of the window: at most limit of them, with ids above after (0 for the first page),
@@ -192,7 +198,7 @@ func (r *Reader) Page(ctx context.Context, w *Window, after int64, limit int) (P
 
 func (r *Reader) queryPage(ctx context.Context, w *Window, after int64, limit int) (pgx.Rows, error) {
 	from := max(after, w.lowest-1)
-	args := []any{from, w.highest, w.Last.Xmax, w.Upper.String(), limit + 1, r.options.pageBytes}
+	args := append([]any{from, w.highest, w.Last.Xmax, w.Upper.String(), limit + 1, r.options.pageBytes}, w.live.args()...)
 	late := w.lateAfter(after)
 	if len(late) == 0 {
 		return r.query(ctx, r.queries.page, args...)
@@ -204,7 +210,8 @@ func (r *Reader) queryPage(ctx context.Context, w *Window, after int64, limit in
 // could become visible in between.
 func (r *Reader) bound(ctx context.Context, w *Window) error {
 	late := slices.DeleteFunc(slices.Clone(w.Last.Xip), func(xid uint64) bool { return !w.Upper.Sees(xid) })
-	rows, err := r.query(ctx, r.queries.bounds, w.Last.Xmax, w.Upper.Xmax, w.Upper.String(), xids(late))
+	args := append([]any{w.Last.Xmax, w.Upper.Xmax, w.Upper.String(), xids(late)}, w.live.args()...)
+	rows, err := r.query(ctx, r.queries.bounds, args...)
 	if err != nil {
 		return err
 	}

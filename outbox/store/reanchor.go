@@ -88,7 +88,10 @@ func (a *Anchor) checkPrivileges(ctx context.Context) error {
 			('SELECT on event', has_table_privilege($1 || '.event', 'select')),
 			('UPDATE on event', has_table_privilege($1 || '.event', 'update')),
 			('USAGE on event_id_seq', has_sequence_privilege($1 || '.event_id_seq', 'usage')),
-			('SELECT on event_id_seq', has_sequence_privilege($1 || '.event_id_seq', 'select'))) p(name, held)`, a.quoted).
+			('SELECT on event_id_seq', has_sequence_privilege($1 || '.event_id_seq', 'select')),
+			('UPDATE on event_id_seq', has_sequence_privilege($1 || '.event_id_seq', 'update')),
+			('UPDATE on ring', has_table_privilege($1 || '.ring', 'update')),
+			('UPDATE on leaf', has_table_privilege($1 || '.leaf', 'update'))) p(name, held)`, a.quoted).
 		Scan(&role, &missing)
 	if err != nil {
 		return fmt.Errorf("ask for privileges on outbox %q: %w", a.schema, err)

@@ -38,6 +38,9 @@ func (a *Anchor) StampUnpublished(ctx context.Context, progress func(id int64)) 
 	if err != nil {
 		return Snapshot{}, Source{}, rows, err
 	}
+	if err := a.renewLeaves(ctx); err != nil {
+		return Snapshot{}, Source{}, rows, err
+	}
 	// Promise 5: the cursor must not hold what a crash could undo.
 	if _, err := a.conn.PgConn().Exec(ctx, emitFlush).ReadAll(); err != nil {
 		return Snapshot{}, Source{}, rows, fmt.Errorf("force a flush of the WAL: %w", err)
@@ -97,7 +100,8 @@ func (a *Anchor) stamp(ctx context.Context, highest int64, progress func(id int6
 const sequenceStep = 100_000
 
 // DrawTo draws ids until none up to to is left: a restored sequence would give those of lost events again. It draws
-// because a setval could set the sequence back below what writers drew meanwhile.
+// because a setval could set the sequence back below what writers drew meanwhile; but where whole leaves lie in between,
+// it jumps to the leaf after that of to.
 func (a *Anchor) DrawTo(ctx context.Context, to int64, progress func(id int64)) error {
 	sequence := a.quoted + `.event_id_seq`
 	for {
@@ -107,6 +111,9 @@ func (a *Anchor) DrawTo(ctx context.Context, to int64, progress func(id int64)) 
 		}
 		if at >= to {
 			return nil
+		}
+		if jumped, err := a.jump(ctx, to); err != nil || jumped {
+			return err
 		}
 		err := a.write(ctx, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, `select count(nextval($1::text::regclass)) from generate_series(1, $2::bigint)`, sequence, min(to-at, sequenceStep))

@@ -23,6 +23,7 @@ type Window struct {
 	// cursor's (Check) before anything is committed; keep it in the cursor when the window is.
 	Source Source
 
+	live    liveLeaves
 	flushed bool
 	bounded bool      // the following are known
 	lowest  int64     // the lowest and
