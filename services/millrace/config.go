@@ -69,14 +69,12 @@ type HTTP struct {
 	Pprof bool `yaml:"pprof"`
 }
 
-// Outbox is one outbox: the relay's settings, and what only the command line needs.
+// Outbox is one outbox: the relay's settings.
 type Outbox struct {
 	relay.Config `yaml:",inline"`
 	// Password is that of the connection string, apart from it so that nothing in it need be escaped; it wins over the string's. Best
 	// given as ${VAR} or ${file:PATH}.
 	Password string `yaml:"password"`
-	// Retention is for how long published rows are to stay in the outbox. Nothing is removed yet: `config check` and the relay say so.
-	Retention time.Duration `yaml:"retention"`
 }
 
 // notes are what a configuration asks for and does not get.
@@ -84,11 +82,6 @@ func (c *Config) notes() []string {
 	var out []string
 	if c.Kafka.SASL.Mechanism == "plain" && c.Kafka.TLS == (TLS{}) {
 		out = append(out, "kafka.sasl.mechanism plain without kafka.tls sends the password in clear text")
-	}
-	for _, name := range sorted(c.Outboxes) {
-		if c.Outboxes[name].Retention != 0 {
-			out = append(out, "outboxes."+name+".retention is not acted upon yet: published rows stay in the outbox")
-		}
 	}
 	for _, name := range sorted(c.Sinks) {
 		if err := c.Sinks[name].Available(); err != nil {

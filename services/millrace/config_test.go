@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/services/internal/conf"
+	"github.com/millrace/millrace/services/relay"
 )
 
 // config loads a configuration that must be right.
@@ -55,6 +56,27 @@ sinks:
 	}
 }
 
+func TestRetentionIsAnAgeOrMore(t *testing.T) {
+	for text, want := range map[string]relay.Retention{
+		"7d":                      {Age: 7 * 24 * time.Hour},
+		"forever":                 {Age: conf.Forever},
+		"{age: 36h, size: 20GiB}": {Age: 36 * time.Hour, Size: 20 << 30},
+		"{size: 1.5MB}":           {Size: 1_500_000},
+	} {
+		c := config(t, head+"outboxes: {shop: {postgres: \"postgres://db/shop\", retention: "+text+"}}\n")
+		if got := c.Outboxes["shop"].Retention; got != want {
+			t.Errorf("%s: %+v, want %+v", text, got, want)
+		}
+		printed, err := c.text(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again := config(t, printed).Outboxes["shop"].Retention; again != want {
+			t.Errorf("%s: printed and read again: %+v\n%s", text, again, printed)
+		}
+	}
+}
+
 // What no server is needed to see is an *conf.Error with its line: main_test and test/e2e see it printed.
 func TestLoadRefuses(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
@@ -64,6 +86,9 @@ func TestLoadRefuses(t *testing.T) {
 			":5: outboxes.b.topics.t: is a topic of outbox a already: a topic has one outbox"},
 		{head + "sinks:\n  a: {kind: redis, url: \"redis://h\"}\n  b: {kind: redis, url: \"redis://h\", prefix: millrace}\n",
 			":5: sinks.b.prefix: is needed: sink a keeps its keys in the same place"},
+		{head + "outboxes:\n  a:\n    postgres: postgres://h/x\n    retention: 7\n", `:6: outboxes.a.retention: "7" is no duration`},
+		{head + "outboxes:\n  a:\n    postgres: postgres://h/x\n    retention: {size: 20}\n", `:6: outboxes.a.retention.size: "20" is no size: write for example 512MiB or 20GiB`},
+		{head + "outboxes:\n  a:\n    postgres: postgres://h/x\n    retention: {ages: 7d}\n", `:6: outboxes.a.retention.ages: unknown key`},
 		{"registry: {url: \"http://r\"}\n", ": kafka.brokers: is missing"},
 		{"kafka: {brokers: [a]}\n", ": registry.url: is missing"},
 		{"kafka: {brokers: [a]}\nregistry: {url: \"r:8081\"}\n", ":2: registry: url: not a URL"},

@@ -3,6 +3,7 @@ package relay
 import (
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -13,6 +14,8 @@ type batch struct {
 	published, parked int
 	// released counts those of the published that were parked before, discarded what was dropped from the parked topic.
 	released, discarded int
+	// free are the events among these two.
+	free []uuid.UUID
 	// places are where the records of the parked topic belong.
 	places []spot
 	// oldest is when the oldest event published occurred.

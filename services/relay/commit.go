@@ -3,6 +3,8 @@ package relay
 import (
 	"context"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // commit is a transaction whose commit has begun.
@@ -13,6 +15,7 @@ type commit struct {
 	released, discarded int
 	oldest              time.Time
 	bad                 *Parked
+	free                []uuid.UUID
 	// began is when its page was asked for, asked when the commit began, ended when its outcome was known.
 	began, asked, ended time.Time
 
@@ -24,7 +27,7 @@ type commit struct {
 func (l *loop) begins(work context.Context, c *cursor, b *batch, began time.Time) {
 	p := &commit{
 		cursor: c, published: b.published, parked: b.parked, released: b.released, discarded: b.discarded,
-		oldest: b.oldest, bad: b.bad, began: began, asked: l.now(),
+		oldest: b.oldest, bad: b.bad, free: b.free, began: began, asked: l.now(),
 		known: make(chan struct{}),
 	}
 	l.pending = p

@@ -67,6 +67,9 @@ type Config struct {
 	// OnlyListed parks events whose topic is not in Topics, instead of making the topic. Default false.
 	OnlyListed bool `yaml:"only_listed"`
 
+	// Retention says how long published rows stay in the outbox. Default: for ever.
+	Retention Retention `yaml:"retention"`
+
 	// Replication is the replication factor of the cursor and parked topics. Default: the broker's default.
 	Replication int `yaml:"replication"`
 

@@ -91,9 +91,12 @@ func (c *parkedContents) close() {
 	}
 }
 
+// needsRow says that the record does not hold all of the event: the rest is in the outbox table only.
+func (p *Parked) needsRow() bool { return p.Omitted || cut(p.Topic) || cut(p.Key) || cut(p.Type) }
+
 // event is the parked event as its row had it. wrong says that this cannot be told any more.
 func (p *Parked) event(ctx context.Context, from contents) (e store.Event, wrong *fault, err error) {
-	if p.Omitted || cut(p.Topic) || cut(p.Key) || cut(p.Type) {
+	if p.needsRow() {
 		e, ok, err := from.row(ctx, p)
 		if err == nil && !ok {
 			return e, faultf(ReasonGone, "its contents were in the outbox table only, and row %d is no longer there: it can be discarded", p.Row), nil

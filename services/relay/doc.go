@@ -40,6 +40,8 @@
 //	points.go              where tests stop or kill a relay; points_crash.go, points_none.go: in a binary, and in none that ships
 //	reanchor.go            goes on after the database was restored: reanchor_read.go, reanchor_change.go; anchoring.go marks
 //	                       the cursor meanwhile
+//	retain.go, retention.go
+//	                       published rows leave the table, a leaf at a time; pins.go keeps those that are still needed
 //	status.go, trouble.go, step.go
 //	                       what an operator sees; watch.go, meter.go, metrics.go; inspect.go asks without a relay
 //
@@ -84,6 +86,11 @@
 //	millrace_relay_leader                          1 while this relay publishes
 //	millrace_relay_backlog_events                  events not published yet, counted in the table
 //	millrace_relay_oldest_unpublished_age_seconds  age of the oldest of them, from the table
+//	millrace_relay_retained_bytes                  size of the outbox table on disk, with indexes
+//	millrace_relay_retained_age_seconds            since the sequence entered the oldest leaf that holds rows
+//	millrace_relay_partitions_ahead                empty leaves that new events can go to when the current one is left
+//	millrace_relay_leaves_emptied_total            leaves emptied
+//	millrace_relay_retention_delayed               1 while rows stay longer than configured; status says why
 //	millrace_relay_restarts_total{cause}           starts from the cursor after an error: fenced, kafka, postgres, timeout, network, other
 //
 // # Non-obvious

@@ -28,6 +28,7 @@ type framer struct {
 	cfg    Config
 	source []byte // header ce_source
 	ids    *schemaIDs
+	pins   *pins // nil holds nothing
 	lines  *lines
 	// partitions makes sure that a topic exists and returns how many partitions it has.
 	partitions func(ctx context.Context, topic string) (int32, error)
@@ -222,6 +223,7 @@ func (f *framer) hold(b *batch, q *queue, p *Parked) error {
 	if err != nil {
 		return err
 	}
+	f.pins.hold(p)
 	r := &kgo.Record{Topic: parkedTopic(f.cfg.Outbox), Key: []byte(p.EventID.String()), Value: value}
 	b.add(r)
 	b.places = append(b.places, spot{q, p.Position, r})

@@ -130,6 +130,7 @@ type lineLoader struct {
 	lines   *lines
 	where   map[uuid.UUID]*queue
 	earlier earlier
+	pins    *pins // nil holds nothing
 }
 
 func newLineLoader() *lineLoader {
@@ -142,6 +143,7 @@ func (l *lineLoader) take(r *kgo.Record, p *Parked) {
 		l.away(r)
 		return
 	}
+	l.pins.hold(p)
 	q, again := l.where[p.EventID]
 	if !again {
 		q = l.lines.queue(p.line())
@@ -157,6 +159,7 @@ func (l *lineLoader) away(r *kgo.Record) {
 		return
 	}
 	l.earlier.note(id, r.Headers)
+	l.pins.drop(id)
 	if q, ok := l.where[id]; ok {
 		l.lines.remove(q, id)
 		delete(l.where, id)

@@ -62,6 +62,7 @@ type metrics struct {
 	backlog      prometheus.Gauge
 	oldest       prometheus.Gauge
 	restarts     *prometheus.CounterVec
+	retention    retentionMetrics
 }
 
 // newMetrics registers the metrics of one outbox. A nil reg keeps them to themselves.
@@ -97,6 +98,7 @@ func newMetrics(reg prometheus.Registerer, outbox string) (*metrics, error) {
 			Name: "millrace_relay_restarts_total", Help: "Starts from the cursor after an error, by cause.", ConstLabels: label},
 			[]string{"cause"}),
 	}
+	m.retention = newRetentionMetrics(gauge, counter)
 	for _, c := range causes {
 		m.restarts.WithLabelValues(c)
 	}
@@ -108,7 +110,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{m.published, m.parkedTotal, m.transactions, m.commit, m.transaction, m.publish,
-		m.page, m.parked, m.leader, m.released, m.discarded, m.pause, m.backlog, m.oldest, m.restarts} {
+		m.page, m.parked, m.leader, m.released, m.discarded, m.pause, m.backlog, m.oldest, m.restarts, m.retention} {
 		if err := reg.Register(c); err != nil {
 			return err
 		}

@@ -133,8 +133,9 @@ func (p *Parked) encode(limit int) ([]byte, error) {
 	if err != nil || len(value) <= limit {
 		return value, err
 	}
+	p.Omitted = true
 	short := *p
-	short.Payload, short.Body, short.Headers, short.Omitted = nil, "", "", true
+	short.Payload, short.Body, short.Headers = nil, "", ""
 	return json.Marshal(&short)
 }
 

@@ -27,6 +27,8 @@ type Relay struct {
 	toldStep string
 	// holds says whether the leadership at hand is still held. It belongs to Run.
 	holds func() error
+	// pins are the events that no leaf may be emptied under.
+	pins pins
 	// lead takes the place of the election in tests; nil otherwise.
 	lead func(ctx context.Context) (*leadership, error)
 }
@@ -142,6 +144,8 @@ func (r *Relay) session(ctx context.Context, tell bool) error {
 	watch := r.watch(ctx)
 	defer watch.stop()
 	defer s.requests.serve(ctx)()
+	retain := r.retain(ctx)
+	defer retain.stop()
 	work, cancel := outlive(ctx, r.cfg.StopTimeout)
 	defer cancel()
 	err = s.run(ctx, work)
@@ -158,6 +162,9 @@ func (r *Relay) session(ctx context.Context, tell bool) error {
 // committed implements reporter.
 func (r *Relay) committed(c *commit) {
 	r.status.committed(c)
+	for _, id := range c.free { // not before: an unknown outcome would want the rows again
+		r.pins.drop(id)
+	}
 	if p := c.bad; p != nil && c.ended.Sub(r.told) >= tellParkedEvery {
 		r.told = c.ended
 		r.cfg.Logger.Warn("event parked", "topic", p.Topic, "key", p.Key, "event_id", p.EventID, "type", p.Type,

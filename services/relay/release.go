@@ -121,6 +121,7 @@ func (c *clerk) drop(b *batch, q *queue, id uuid.UUID, done Done, for_ *job) {
 		request = for_.id
 	}
 	b.add(tombstone(parkedTopic(c.cfg.Outbox), id, request, done))
+	b.free = append(b.free, id)
 	c.lines.remove(q, id)
 }
 

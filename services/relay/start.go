@@ -180,12 +180,14 @@ func (s *session) newFramer(
 		return nil, err
 	}
 	parked := newLineLoader()
+	s.r.pins.clear()
+	parked.pins = &s.r.pins
 	if err := scanParked(ctx, logs[parkedTopic(s.cfg.Outbox)], parked.take); err != nil {
 		return nil, err
 	}
 	s.r.status.parked(parked.lines.events)
 	s.framer = &framer{
-		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: parked.lines,
+		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: parked.lines, pins: &s.r.pins,
 		partitions: s.topics.partitions, highest: s.topics.highestSeq,
 		limit: s.topics.limits.record, now: time.Now,
 	}

@@ -46,6 +46,8 @@ type Status struct {
 	Measured time.Time `json:"measured,omitzero"`
 	// Parked counts the events held back.
 	Parked int64 `json:"parked"`
+	// Retention is what the table holds.
+	Retention RetentionStatus `json:"retention,omitzero"`
 	// Rate is events published a second, over the last ten seconds.
 	Rate float64 `json:"rate"`
 	// Published, Transactions and Restarts count since the process began.

@@ -32,6 +32,8 @@ func (c Config) validate() error {
 		return wrong("max_record_bytes", "%d is outside 1024..%d", c.MaxRecordBytes, maxRecordBytes)
 	case c.Replication < -1 || c.Replication == 0 || c.Replication > math.MaxInt16:
 		return wrong("replication", "%d is no replication factor", c.Replication)
+	case c.Retention.Size < 0:
+		return wrong("retention.size", "%d is negative", c.Retention.Size)
 	}
 	if err := c.validateTimes(); err != nil {
 		return err

@@ -76,7 +76,7 @@ func Parse(name string, raw []byte, lookup func(string) (string, bool), dst any)
 		return nil, err
 	}
 	f.secrets = values.secrets
-	dec := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict(), yaml.CustomUnmarshaler(unmarshalDuration))
+	dec := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict(), yaml.CustomUnmarshaler(unmarshalDuration), yaml.CustomUnmarshaler(unmarshalSize))
 	if err := dec.DecodeFromNode(body, dst); err != nil {
 		return nil, f.without(decodeError(name, body, dst, err))
 	}

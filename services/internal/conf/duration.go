@@ -66,8 +66,8 @@ func durationError(s string) error {
 	return fmt.Errorf("%q is no duration: write for example 500ms, 30s, 12h, 7d or forever", s)
 }
 
-// badDuration walks the document beside the type it was to fill and returns the dotted key and line of the first duration
-// that cannot be read: the YAML library does not say where a custom type failed. Line 0 if there is none.
+// badDuration walks the document beside the type it was to fill and returns the dotted key and line of the first duration or
+// size that cannot be read: the YAML library does not say where a custom type failed. Line 0 if there is none.
 func badDuration(n ast.Node, t reflect.Type, key string) (string, int) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -77,6 +77,15 @@ func badDuration(n ast.Node, t reflect.Type, key string) (string, int) {
 			return key, n.GetToken().Position.Line
 		}
 		return "", 0
+	}
+	if t == reflect.TypeFor[Size]() {
+		if _, err := ParseSize(n.GetToken().Value); err != nil {
+			return key, n.GetToken().Position.Line
+		}
+		return "", 0
+	}
+	if len(pairs(n)) == 0 && reflect.PointerTo(t).Implements(reflect.TypeFor[DurationAlone]()) {
+		return badDuration(n, reflect.TypeFor[time.Duration](), key)
 	}
 	for _, pair := range pairs(n) {
 		name := pair.Key.GetToken().Value
