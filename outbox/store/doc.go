@@ -55,7 +55,7 @@
 // Writing: insert.go, array.go, catalogue.go, needs.go, written.go, lock.go. The relay's side, in the order in which a
 // poll goes:
 //
-//	leader.go     who may read
+//	leader.go     who may read; direct.go: not through a transaction pooler
 //	started.go    the record of the first start
 //	checks.go     what NewReader refuses
 //	snapshot.go   pg_snapshot

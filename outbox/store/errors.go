@@ -16,6 +16,8 @@ var (
 	ErrIndex = errors.New("an index is missing or not valid")
 	// ErrUnlogged: the table, or a leaf of it, is unlogged and would be empty after a crash.
 	ErrUnlogged = errors.New("the outbox is unlogged")
+	// ErrPooler: the connection goes through a pooler that shares server processes between transactions.
+	ErrPooler = errors.New("a transaction pooler is in between")
 	// ErrPrivilege: the role may not read what the relay must read.
 	ErrPrivilege = errors.New("a privilege is missing")
 )

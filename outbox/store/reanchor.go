@@ -105,9 +105,7 @@ func (a *Anchor) checkPrivileges(ctx context.Context) error {
 
 // Retained says what the table holds.
 type Retained struct {
-	// Rows is their number. Lowest and Highest are the ends of their ids; all zero if there are none.
-	Rows, Lowest, Highest int64
-	// Earliest is the earliest time at which one of them occurred. Dated says that writers dated some of them ahead of the
+	// Earliest is the earliest time at which one of them occurred; zero if there are none. Dated says that writers dated some of them ahead of the
 	// clock or before 1970, so that a record may be older than its row says.
 	Earliest time.Time
 	Dated    bool
@@ -117,10 +115,9 @@ type Retained struct {
 func (a *Anchor) Retained(ctx context.Context) (Retained, error) {
 	var r Retained
 	var earliest *time.Time
-	err := a.conn.QueryRow(ctx, `select count(*), coalesce(min(id), 0), coalesce(max(id), 0),
-		min(occurred_at) filter (where isfinite(occurred_at)), coalesce(bool_or(not isfinite(occurred_at)
+	err := a.conn.QueryRow(ctx, `select min(occurred_at) filter (where isfinite(occurred_at)), coalesce(bool_or(not isfinite(occurred_at)
 			or occurred_at < '1970-01-01Z' or occurred_at > clock_timestamp() + interval '10 minutes'), false) from `+a.quoted+`.event`).
-		Scan(&r.Rows, &r.Lowest, &r.Highest, &earliest, &r.Dated)
+		Scan(&earliest, &r.Dated)
 	if err != nil {
 		return Retained{}, fmt.Errorf("look at the rows of outbox %q: %w", a.schema, err)
 	}

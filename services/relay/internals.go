@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // Partitions of the cursor topic.
@@ -33,7 +34,8 @@ func (t *topics) internals() map[string]Topic {
 	return map[string]Topic{
 		cursorTopic(t.cfg.Outbox): {Partitions: cursorPartitions, Replication: t.cfg.Replication, Configs: compacted(nil)},
 		parkedTopic(t.cfg.Outbox): {Partitions: 1, Replication: t.cfg.Replication, Configs: compacted(map[string]string{
-			"max.message.bytes": large, "segment.bytes": strconv.Itoa(4 * maxParkedBytes)})},
+			// What was discarded must be known for as long as its row may be retained: see ReAnchor.
+			"delete.retention.ms": strconv.FormatInt((30 * 24 * time.Hour).Milliseconds(), 10), "max.message.bytes": large, "segment.bytes": strconv.Itoa(4 * maxParkedBytes)})},
 	}
 }
 

@@ -36,7 +36,7 @@ type leadership struct {
 	holds func() error
 }
 
-// standBy returns when this relay leads. Its only error is ctx's.
+// standBy returns when this relay leads. Its errors are ctx's, and those that no waiting mends.
 func (r *Relay) standBy(ctx context.Context) (*leadership, error) {
 	if r.lead != nil {
 		return r.lead(ctx)
@@ -57,6 +57,8 @@ func (r *Relay) standBy(ctx context.Context) (*leadership, error) {
 			held := conn
 			conn = nil
 			return holdLead(ctx, held, leader, asked), nil
+		case mustStop(err):
+			return nil, err
 		case err != nil:
 			pause = max(r.retry.pause(attempt), standbyPause)
 			attempt++
@@ -74,6 +76,13 @@ func (r *Relay) tryLead(ctx context.Context, conn **pgx.Conn) (*store.Leader, er
 	if *conn == nil {
 		var err error
 		if *conn, err = r.connect(ctx, "lead"); err != nil {
+			return nil, err
+		}
+		// Before the lock is taken: a pooler would keep it for whoever comes next.
+		err = store.CheckDirect(ctx, *conn, func(ctx context.Context) (*pgx.Conn, error) { return r.connect(ctx, "lead") })
+		if err != nil {
+			closeConn(*conn)
+			*conn = nil
 			return nil, err
 		}
 	}

@@ -124,7 +124,8 @@ type reanchoring struct {
 	anchor   *store.Anchor
 	client   *kgo.Client
 	topics   *topics
-	producer *producer // nil in a dry run
+	producer delivery // nil in a dry run
+	shut     *session // what shut other relays out; nil in a dry run
 
 	place   place
 	first   store.First
@@ -173,6 +174,7 @@ func (a *reanchoring) run(ctx context.Context) error {
 	}
 	defer lead.end()
 	defer a.close()
+	a.r.holds = lead.holds
 	ctx = lead.ctx
 	err = a.work(ctx)
 	if lost := context.Cause(ctx); err != nil && lost != nil {
@@ -267,10 +269,12 @@ func (a *reanchoring) openKafka(ctx context.Context) error {
 	if a.place, err = a.topics.ensureInternals(ctx, true); err != nil || a.opts.DryRun {
 		return err
 	}
-	if a.producer, err = newProducer(a.cfg, a.topics.limits.batch); err != nil {
+	a.shut = &session{r: a.r, cfg: a.cfg, conn: a.conn, client: a.client, topics: a.topics}
+	err = a.shut.openDelivery(ctx)
+	if a.producer = a.shut.producer; err != nil {
 		return err
 	}
-	return a.producer.fence(ctx, a.r.point)
+	return a.shut.endHanging(ctx)
 }
 
 func (a *reanchoring) loadCursor(ctx context.Context) error {
@@ -292,8 +296,10 @@ func (a *reanchoring) loadCursor(ctx context.Context) error {
 			return err
 		}
 	}
-	a.cursor, err = decodeCursor(value)
-	return err
+	if a.cursor, err = decodeCursor(value); err != nil || a.opts.DryRun {
+		return err
+	}
+	return a.shut.own(ctx, logs[name][cursorPartition], a.cursor)
 }
 
 // checkNeeded says why a relay would not go on; ErrNothingToAnchor if it would.

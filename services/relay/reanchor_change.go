@@ -19,6 +19,7 @@ func (a *reanchoring) compare(ctx context.Context) error {
 		return err
 	}
 	a.found = found
+	a.out.Rows = found.Published + found.Judged + found.Unpublished
 	a.out.Published, a.out.Assumed, a.out.Unpublished = found.Published, found.Judged, found.Unpublished
 	a.out.LostEvents, a.out.Comparable = found.Lost, found.Comparable
 	if a.out.SequenceBehind, err = a.anchor.SequenceBehind(ctx, a.maxRow); err != nil {
@@ -85,6 +86,9 @@ func (a *reanchoring) recordStart(ctx context.Context) error {
 func (a *reanchoring) mark(ctx context.Context, step string, judged bool) error {
 	next := a.cursor.clone()
 	next.Anchoring = &anchoring{Begun: time.Now(), Judged: judged, Source: a.source}
+	if next.Position == 0 { // a page that was announced and not finished
+		next.Upper = store.Snapshot{}
+	}
 	if before := a.cursor.Anchoring; before != nil {
 		next.Anchoring.Begun = before.Begun
 	}
@@ -111,11 +115,10 @@ func (a *reanchoring) finish(ctx context.Context, last store.Snapshot, source st
 func (a *reanchoring) commit(ctx context.Context, step string, next *cursor) error {
 	a.opts.Progress(Progressed{Step: step})
 	next.T = a.cursor.T + 1
-	value, err := next.encode()
+	record, err := next.record(a.cfg.Outbox)
 	if err != nil {
-		return fmt.Errorf("encode the cursor: %w", err)
+		return err
 	}
-	record := &kgo.Record{Topic: cursorTopic(a.cfg.Outbox), Partition: cursorPartition, Key: []byte(cursorKey), Value: value}
 	if err := a.producer.publish(ctx, next.T, []*kgo.Record{record}); err != nil {
 		return err
 	}

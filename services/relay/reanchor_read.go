@@ -58,7 +58,7 @@ func (a *reanchoring) readTopics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.out.Rows, a.maxRow = kept.Rows, max(a.cursor.Row, a.cursor.Position)
+	a.maxRow = max(a.cursor.Row, a.cursor.Position)
 	names, err := a.eventTopics(ctx)
 	if err != nil {
 		return err

@@ -77,7 +77,7 @@ func (r *Relay) run(ctx context.Context) error {
 		r.status.set(StateStandby)
 		lead, err := r.standBy(ctx)
 		if err != nil {
-			return nil // ctx has ended
+			return stopping(err)
 		}
 		r.cfg.Logger.Info("relay leads")
 		r.holds = lead.holds

@@ -8,5 +8,8 @@
 //
 //	world_test.go      an outbox, its writers, its relay
 //	checker_test.go    the table held against the topic
+//	standby_test.go    failed over to a standby that lacks the last commits, with the real binary
 //	restored_test.go   a dump, and an older volume
+//	crash_test.go      re-anchoring killed with SIGKILL at every step, and run again
+//	source_test.go     a standby as the source, and PgBouncer
 package failover

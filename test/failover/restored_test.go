@@ -70,7 +70,7 @@ func burn(t *testing.T, dsn string, n int) {
 }
 
 // dryRun checks that a dry run lists what was lost and changes nothing.
-func (w *world) dryRun(lost, parked int) {
+func (w *world) dryRun(lost, parked int) relay.Anchorage {
 	w.t.Helper()
 	stamps, cursors := w.stamps(), len(w.committed("__millrace."+w.name+".cursor"))
 	found, listed := w.reanchor(relay.ReAnchorOptions{DryRun: true})
@@ -81,13 +81,21 @@ func (w *world) dryRun(lost, parked int) {
 	if now := len(w.committed("__millrace." + w.name + ".cursor")); now != cursors {
 		w.t.Errorf("a dry run wrote %d cursors", now-cursors)
 	}
+	return found
 }
 
 // An older copy of the volume: the same system, the same timeline, ids and xids given out again.
 func TestOlderVolumeRestored(t *testing.T) {
+	for _, d := range []relay.Delivery{relay.ExactlyOnce, relay.AtLeastOnce} {
+		t.Run(string(d), func(t *testing.T) { olderVolume(t, d) })
+	}
+}
+
+func olderVolume(t *testing.T, delivery relay.Delivery) {
 	t.Parallel()
 	server := harness.PostgresServer(t, harness.PostgresOptions{Settings: settings})
 	w := newWorld(t, server.DSN)
+	w.delivery = delivery
 	w.write(80)
 	w.publishAll()
 	w.write(40) // in the copy, published after it was made
@@ -110,14 +118,13 @@ func TestOlderVolumeRestored(t *testing.T) {
 	r.stopsWith(store.ErrRestored)
 
 	w.write(20)
-	w.dryRun(lost, 1)
-	stop := w.background()
-	found, listed := w.reanchor(relay.ReAnchorOptions{})
-	stop()
-	w.checkLost(listed, lost, 1)
-	if found.SequenceBehind == 0 {
+	if found := w.dryRun(lost, 1); found.SequenceBehind == 0 {
 		t.Error("the sequence was not behind: ids of lost events would not have been given again")
 	}
+	stop := w.background()
+	_, listed := w.reanchor(relay.ReAnchorOptions{})
+	stop()
+	w.checkLost(listed, lost, 1)
 	w.write(20)
 	if now := w.highest(); now <= highest {
 		t.Errorf("ids are given again: the highest was %d, it is %d", highest, now)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +24,12 @@ import (
 	"github.com/millrace/millrace/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(victimEnv) != "" {
+		victim() // does not return
+	}
+	harness.Main(m)
+}
 
 // settings make a server small, for a test has up to two.
 var settings = map[string]string{"shared_buffers": "32MB", "max_wal_size": "256MB"}
@@ -41,6 +47,8 @@ type world struct {
 	out     *outbox.Outbox
 	rng     *rand.Rand
 	admin   *kadm.Client
+	// delivery is how relays publish; empty: the default.
+	delivery relay.Delivery
 }
 
 func newWorld(t *testing.T, dsn string) *world {
@@ -177,7 +185,7 @@ func (w *world) parkOne(key string) {
 
 func (w *world) config() relay.Config {
 	return relay.Config{
-		Outbox: w.name, Postgres: w.dsn, Kafka: []kgo.Opt{kgo.SeedBrokers(w.brokers...)}, Registry: &ids{}, PageSize: 40,
+		Outbox: w.name, Postgres: w.dsn, Kafka: []kgo.Opt{kgo.SeedBrokers(w.brokers...)}, Registry: &ids{}, PageSize: 40, Delivery: w.delivery,
 		Topics: map[string]relay.Topic{w.topic: {Partitions: partitions}}, PollMax: 20 * time.Millisecond,
 		RetryMin: 20 * time.Millisecond, RetryMax: 200 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	}

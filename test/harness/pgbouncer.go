@@ -44,7 +44,6 @@ unix_socket_dir =
 auth_type = any
 pool_mode = %s
 default_pool_size = %d
-max_prepared_statements = 100
 `, u.Hostname(), u.Port(), u.User.Username(), port, mode, size)), 0o644))
 	p, err := start(Command{Path: path, Args: []string{config}, Name: "pgbouncer", Dir: dir, credential: user})
 	must(t, err)
