@@ -32,10 +32,11 @@ func checkServer(ctx context.Context, conn *pgx.Conn, allowNoFsync bool) error {
 	return nil
 }
 
+var outboxChecks = []func(context.Context, *pgx.Conn, string) error{checkTables, checkPrivileges, checkSequence, checkIndexes, checkLogged}
+
 // checkOutbox refuses an outbox that polls could not read fast, completely and in order.
 func checkOutbox(ctx context.Context, conn *pgx.Conn, schema string) error {
-	checks := []func(context.Context, *pgx.Conn, string) error{checkTables, checkPrivileges, checkSequence, checkIndexes, checkLogged}
-	for _, check := range checks {
+	for _, check := range outboxChecks {
 		if err := check(ctx, conn, schema); err != nil {
 			return err
 		}

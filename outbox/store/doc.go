@@ -57,7 +57,7 @@
 //
 //	leader.go     who may read; direct.go: not through a transaction pooler
 //	started.go    the record of the first start
-//	checks.go     what NewReader refuses
+//	checks.go     what NewReader refuses; examine.go: all of it at once
 //	snapshot.go   pg_snapshot
 //	queries.go    the statements, and why they are as they are
 //	reader.go     Open, Page, Reopen, the gate

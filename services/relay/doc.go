@@ -44,6 +44,7 @@
 //	                       published rows leave the table, a leaf at a time; pins.go keeps those that are still needed
 //	status.go, trouble.go, step.go
 //	                       what an operator sees; watch.go, meter.go, metrics.go; inspect.go asks without a relay
+//	outside.go             names on Kafka, for tools that look at them from outside
 //
 // # Why two transactional ids
 //

@@ -33,10 +33,6 @@ func (r *Relay) LeadWithoutElectionWhile(holds func() error) {
 	}
 }
 
-// CursorTopic and ParkedTopic are the names of the topics that belong to an outbox.
-func CursorTopic(outbox string) string { return cursorTopic(outbox) }
-func ParkedTopic(outbox string) string { return parkedTopic(outbox) }
-
 // TransactionalID is the id that transaction t of an outbox is written with.
 func TransactionalID(outbox string, t int64) string { return transactionalID(outbox, t) }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -271,6 +272,7 @@ func (f *fortress) oneDay(t *testing.T) {
 	say("config", "print", "-o", "json")
 	say("migrate", "up")
 	say("schema", "push")
+	say("doctor")
 	up := s.start("up", "--log-level", "debug")
 	conn := f.db.Conn(t)
 	emit(t, conn, "post.ParcelAccepted", accepted("p1", "Bremen"))
@@ -278,6 +280,7 @@ func (f *fortress) oneDay(t *testing.T) {
 	s.waitStatus("both events are published and found", caughtUp(2))
 	say("status")
 	say("parked", "list")
+	say("doctor", "-o", "json")
 	say("search", "depot", "city:kiel")
 	say("export", s.topic("depots"), "--to", filepath.Join(s.dir, "depots.avro"))
 	for _, path := range []string{"/metrics", "/readyz", "/v1/status"} {
@@ -321,6 +324,7 @@ func (f *fortress) refused(t *testing.T) {
 	plain := f.dsn("sslmode=disable")
 	for _, c := range []struct {
 		name     string
+		command  string // default: status
 		values   []string
 		old, new string
 		want     []string
@@ -339,6 +343,10 @@ func (f *fortress) refused(t *testing.T) {
 		{name: "Postgres: another name", values: []string{"DATABASE_URL", strings.Replace(f.dsn("sslmode=verify-full&sslrootcert="+f.authority.File), "localhost", "127.0.0.1", 1)},
 			want: []string{"name that is in the server's certificate"}},
 		{name: "Postgres: plain text where TLS is wanted", values: []string{"DATABASE_URL", plain}, want: []string{"sslmode=verify-full"}},
+		{name: "registry: wrong password", command: "doctor", values: []string{"REGISTRY_PASSWORD", wrongSecret}, want: []string{"registry.password", "1 error"}},
+		{name: "registry: wrong authority", command: "doctor", values: []string{"REGISTRY_CA", other}, want: []string{"registry.tls.ca", "1 error"}},
+		{name: "Postgres and Kafka: wrong passwords", command: "doctor", values: []string{"DATABASE_URL", plain}, old: `"${file:secrets/kafka}"`, new: wrongSecret,
+			want: []string{"look at kafka.sasl", "sslmode=verify-full", "the compatibility level of the registry is BACKWARD", "2 errors"}},
 	} {
 		before, err := os.ReadFile(filepath.Join(s.dir, "millrace.yaml"))
 		if err != nil {
@@ -347,7 +355,7 @@ func (f *fortress) refused(t *testing.T) {
 		if c.old != "" {
 			s.edit("millrace.yaml", c.old, c.new)
 		}
-		r := s.with(c.values...).run("status")
+		r := s.with(c.values...).run(cmp.Or(c.command, "status"))
 		s.write("millrace.yaml", string(before))
 		if r.code != 1 {
 			t.Errorf("%s: status %d", c.name, r.code)
