@@ -15,12 +15,12 @@ import (
 
 // fakeLog takes what is sent at least once. Now and then it takes only some of it, or all, and says that it failed.
 type fakeLog struct {
-	rnd     *rand.Rand
+	rnd     *rand.Rand // nil: it does not fail
 	records []*kgo.Record
 	cursor  *kgo.Record
 }
 
-func (k *fakeLog) fails() bool { return k.rnd.IntN(6) == 0 }
+func (k *fakeLog) fails() bool { return k.rnd != nil && k.rnd.IntN(6) == 0 }
 
 func (k *fakeLog) intend(_ context.Context, r *kgo.Record) error { return k.write(r) }
 
@@ -255,5 +255,22 @@ func TestPromise3RecordsOfAnOvertakenRelayDoNotCount(t *testing.T) {
 		if c, err := decodeCursor(r.value); err != nil || c.Seq != test.want {
 			t.Errorf("%s: %+v, %v, want seq %d", name, c, err, test.want)
 		}
+	}
+}
+
+// Promise 1, at least once: what cannot be taken back is not even announced before Postgres has flushed it.
+func TestPromise1AtLeastOnceNothingIsSentBeforePostgresHasFlushed(t *testing.T) {
+	b := newBench()
+	k := &fakeLog{}
+	b.over(k, 8)
+	b.rows("a")
+	b.table.unflushed, b.table.stuck = true, true
+	if err := b.drain(); err == nil || len(k.records) != 0 {
+		t.Errorf("%d records were sent: %v", len(k.records), err)
+	}
+	b.table.stuck = false
+	b.over(k, 8)
+	if err := b.drain(); err != nil || len(k.records) != 4 {
+		t.Errorf("%d records, want intent, event, schema id and cursor: %v", len(k.records), err)
 	}
 }
