@@ -345,6 +345,7 @@ func TestNobodyWaitsForALeafToBeEmptied(t *testing.T) {
 		`insert into outbox.event (id, topic, key, type, schema_fp, payload) values (1000000, 't', 'k', 'x', '\x00000000000000000000000000000000', '')`,
 	} {
 		c := db.Conn(t)
+		exec(t, c, `set synchronous_commit = off`) // it is locks that are measured, not the disk
 		all.Go(func() {
 			for ctx.Err() == nil {
 				began := time.Now()
@@ -363,7 +364,7 @@ func TestNobodyWaitsForALeafToBeEmptied(t *testing.T) {
 	}
 	all.Wait()
 	t.Logf("%d tries; longest waits: INSERT %v, poll %v, INSERT into the leaf %v", tries, worst[0], worst[1], worst[2])
-	if slices.Max(worst) > time.Second {
+	if slices.Max(worst) > 3*time.Second { // without lock_timeout it would be the five seconds that a statement may take
 		t.Errorf("somebody waited for %v", slices.Max(worst))
 	}
 	exec(t, dump, `commit`)
