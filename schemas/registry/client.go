@@ -101,10 +101,16 @@ func (c *Client) Register(ctx context.Context, subject, text string) (int, error
 			return positive(id)
 		})
 		var refused *ErrIncompatible
-		if errors.As(err, &refused) {
-			refused.Subject = subject
+		if !errors.As(err, &refused) {
+			return id, err
 		}
-		return id, err
+		// Who registers at the same time as another - or again, after an answer that was lost - may be told of a conflict, although
+		// the schema stands there.
+		if there, err := c.Lookup(ctx, subject, text); err == nil {
+			return there.ID, nil
+		}
+		refused.Subject = subject
+		return 0, err
 	})
 }
 
