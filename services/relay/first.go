@@ -81,13 +81,24 @@ func (s *session) checkPlace(first, here store.First, started, found bool) error
 			"%w: topic %s holds a cursor, but no relay was ever started on this database", ErrCursorForeign, name)
 	case !started:
 		return nil
-	case first.ClusterID != here.ClusterID:
-		return stopf("connect to the Kafka cluster this outbox was published to",
-			"%w: this is Kafka cluster %q, the outbox is published to %q", ErrCursorForeign, here.ClusterID, first.ClusterID)
 	case first.CursorTopicID != here.CursorTopicID:
 		return stopf("bring the old topic back: without it nobody knows what was published",
 			"%w: topic %s has id %s, the outbox's cursor topic had %s: it was deleted and made anew",
 			ErrCursorForeign, name, here.CursorTopicID, first.CursorTopicID)
+	}
+	return nil
+}
+
+// checkCluster stops on another Kafka cluster than the outbox is published to, before anybody misses topics there or brings them
+// "back".
+func (s *session) checkCluster(ctx context.Context, first store.First) error {
+	here, err := s.topics.admin.BrokerMetadata(ctx)
+	if err != nil {
+		return fmt.Errorf("ask Kafka who it is: %w", err)
+	}
+	if first.ClusterID != here.Cluster {
+		return stopf("connect to the Kafka cluster this outbox was published to",
+			"%w: this is Kafka cluster %q, the outbox is published to %q", ErrCursorForeign, here.Cluster, first.ClusterID)
 	}
 	return nil
 }

@@ -51,9 +51,14 @@ func producerOpts(cfg Config, t int64, batchBytes func(topic string) int) []kgo.
 		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 { return int32(batchBytes(topic)) }),
 		kgo.ProducerLinger(0),
+		kgo.RecordRetries(recordRetries),
 		kgo.MaxBufferedRecords(2*maxPageSize + 1000),
 	}
 }
+
+// recordRetries is how often a refusal that may pass, such as NOT_ENOUGH_REPLICAS, is answered by sending again, for some four
+// seconds. Then the session ends with the refusal for a reason; waiting for PublishTimeout instead would hide it.
+const recordRetries = 4
 
 // newClient makes a client that sees a topic soon after it was made: by default it would look every 5 s at most.
 func newClient(kafka []kgo.Opt, more ...kgo.Opt) (*kgo.Client, error) {

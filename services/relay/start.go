@@ -70,7 +70,7 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 		return s, fmt.Errorf("read the record of the first start: %w", err)
 	}
 	r.status.step("reaching Kafka: the relay's own topics, and the right to publish")
-	where, err := s.openKafka(ctx, started)
+	where, err := s.openKafka(ctx, first, started)
 	if err != nil {
 		return s, err
 	}
@@ -129,12 +129,17 @@ func (s *session) openPostgres(ctx context.Context) (*store.Reader, error) {
 	return reader, wrap(err, "prepare to read the outbox")
 }
 
-func (s *session) openKafka(ctx context.Context, started bool) (place, error) {
+func (s *session) openKafka(ctx context.Context, first store.First, started bool) (place, error) {
 	var err error
 	if s.client, err = newClient(s.cfg.Kafka); err != nil {
 		return place{}, err
 	}
 	s.topics = &topics{cfg: s.cfg, client: s.client, admin: kadm.NewClient(s.client), limits: newLimits(s.cfg, s.r.refused)}
+	if started {
+		if err := s.checkCluster(ctx, first); err != nil {
+			return place{}, err
+		}
+	}
 	where, err := s.topics.ensureInternals(ctx, started)
 	if err != nil {
 		return place{}, err

@@ -70,6 +70,10 @@ func (r *rig) makeCompacted(topic string, partitions int32) {
 		resp, err := r.admin().CreateTopic(r.t.Context(), partitions, 1, map[string]*string{"cleanup.policy": kadm.StringPtr("compact")}, topic)
 		return errors.Join(err, resp.Err)
 	})
+	eventually(r.t, "topic "+topic+" to be seen", func() error { // the controller makes it, the broker learns of it
+		details, err := r.admin().ListTopics(r.t.Context(), topic)
+		return errors.Join(err, details[topic].Err)
+	})
 }
 
 // Parked events and the keys that wait behind them must not be forgotten either.
