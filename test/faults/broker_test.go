@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rs/zerolog"
+
 	"github.com/millrace/millrace/test/harness"
 )
 
@@ -17,6 +19,7 @@ const lanes = 8
 const parallel = 6
 
 func TestMain(m *testing.M) {
+	zerolog.SetGlobalLevel(zerolog.Disabled) // toxics write to the global logger
 	flag.Parse()
 	set := false
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })

@@ -56,7 +56,10 @@ type world struct {
 	// kafka, postgres and registry are what the relays reach their servers through; dsn is the database behind its gate.
 	kafka, postgres, registry *gate
 	dsn                       string
-	relays                    []*relay
+	registryURL               string // past the gate
+	// onlyAvro has writers write Avro alone: JSON is written with the newest schema that anybody stored.
+	onlyAvro bool
+	relays   []*relay
 }
 
 // newWorld prepares everything but relays.
@@ -81,6 +84,7 @@ func newWorld(t *testing.T, s setup) *world {
 	w.postgres, w.dsn = through(t, "postgres", s.postgres)
 	var registry string
 	w.registry, registry = through(t, "registry", s.registry)
+	w.registryURL = s.registry
 	w.configure(registry, s)
 	w.prepareDatabase(s.postgres)
 	return w

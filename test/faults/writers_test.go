@@ -224,7 +224,7 @@ func (w *world) step(ctx context.Context, tx pgx.Tx, key string, json bool) (eve
 	if err != nil {
 		return e, err
 	}
-	if json {
+	if json && !w.onlyAvro {
 		err := tx.QueryRow(ctx, `select outbox.emit('faults.Step', $1, jsonb_build_object('key', $1::text, 'n', $2::bigint))`, key, e.n).Scan(&e.id)
 		return e, err
 	}
