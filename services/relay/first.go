@@ -81,6 +81,8 @@ func (s *session) checkPlace(first, here store.First, started, found bool) error
 			"%w: topic %s holds a cursor, but no relay was ever started on this database", ErrCursorForeign, name)
 	case !started:
 		return nil
+	case first.ClusterID != here.ClusterID:
+		return anotherCluster(first.ClusterID, here.ClusterID)
 	case first.CursorTopicID != here.CursorTopicID:
 		return stopf("bring the old topic back: without it nobody knows what was published",
 			"%w: topic %s has id %s, the outbox's cursor topic had %s: it was deleted and made anew",
@@ -97,10 +99,14 @@ func (s *session) checkCluster(ctx context.Context, first store.First) error {
 		return fmt.Errorf("ask Kafka who it is: %w", err)
 	}
 	if first.ClusterID != here.Cluster {
-		return stopf("connect to the Kafka cluster this outbox was published to",
-			"%w: this is Kafka cluster %q, the outbox is published to %q", ErrCursorForeign, here.Cluster, first.ClusterID)
+		return anotherCluster(first.ClusterID, here.Cluster)
 	}
 	return nil
+}
+
+func anotherCluster(first, here string) error {
+	return stopf("connect to the Kafka cluster this outbox was published to",
+		"%w: this is Kafka cluster %q, the outbox is published to %q", ErrCursorForeign, here, first)
 }
 
 // checkNothingOut stops when a relay of this outbox has ever committed: its traces outlive a cursor log that lost its data.
