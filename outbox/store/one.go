@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/outbox/internal/dbtx"
+	"github.com/millrace/millrace/schemas"
 )
 
 // ReadEvent reads one event by its row's id, whoever published it; ok is false if the row is not there, or another event has the id.
@@ -29,4 +31,20 @@ func ReadEvent(ctx context.Context, conn *pgx.Conn, schema string, id int64, eve
 		return Event{}, false, nil
 	}
 	return page.Events[0], true, nil
+}
+
+// ReadSchema reads the text of the schema that an event was written with; ErrNoSchema if the outbox does not hold it.
+func ReadSchema(ctx context.Context, conn *pgx.Conn, schema string, fp schemas.Fingerprint) (text string, err error) {
+	quoted, err := dbtx.Quote(schema)
+	if err != nil {
+		return "", err
+	}
+	err = conn.QueryRow(ctx, `select definition from `+quoted+`.schema where fingerprint = $1`, fp[:]).Scan(&text)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("schema %s: %w", fp, ErrNoSchema)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read schema %s: %w", fp, err)
+	}
+	return text, nil
 }

@@ -13,10 +13,10 @@ import (
 func newParked(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "parked",
-		Short:   "Look at the events that the relay holds because they cannot be published",
-		Example: "  millrace parked list",
+		Short:   "Look at the events that the relay holds because they cannot be published, release or discard them",
+		Example: "  millrace parked list\n  millrace parked show 7b1f6a3e-52cb-4a1e-9d7f-3c1d2e4f5a6b\n  millrace parked release --all",
 	}
-	return family(cmd, newParkedList(a))
+	return family(cmd, newParkedList(a), newParkedShow(a), newParkedRelease(a), newParkedDiscard(a))
 }
 
 func newParkedList(a *app) *cobra.Command {
@@ -26,7 +26,8 @@ func newParkedList(a *app) *cobra.Command {
 		Short: "List parked events, each key's in order, with the reason",
 		Long: `List parked events, each key's in order, with the reason. Nothing is lost: a
 parked event waits, and its key's later events wait behind it, so that their
-order is kept. Everything else goes on. -o json shows the events themselves.`,
+order is kept. Everything else goes on. -o json shows the events themselves, and
+"millrace parked show" one of them.`,
 		Example: "  millrace parked list\n  millrace parked list -o json",
 		Args:    takes(),
 	}
@@ -54,6 +55,9 @@ order is kept. Everything else goes on. -o json shows the events themselves.`,
 			detail := p.Detail
 			if p.Reason == relay.ReasonBehind {
 				detail = "waits for its key's event above"
+			}
+			if p.Alone {
+				detail = "(by itself) " + detail
 			}
 			rows[i] = []string{p.ParkedAt.UTC().Format(time.DateTime), p.Topic, p.Key, p.Type, p.EventID.String(),
 				string(p.Reason), cmp.Or(p.Field, "-"), detail}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,15 @@ type runner interface {
 
 // relayRole is a relay as a runner.
 type relayRole struct{ *relay.Relay }
+
+// Note says that the outbox is paused: that is wanted, and so the relay is ready.
+func (r relayRole) Note() string {
+	p := r.Relay.Status().Paused
+	if p == nil {
+		return ""
+	}
+	return strings.TrimPrefix(pauseText(p.By, p.Since, clean(p.Reason)), "is ")
+}
 
 func (r relayRole) Status() any {
 	s := r.Relay.Status()
@@ -166,7 +176,11 @@ func runAll(ctx context.Context, server *ops.Server, logger *slog.Logger, roles 
 // stop publishing. The process ends when none is left.
 func (c *crew) run(role named) {
 	role.runner = explainedRunner{role.runner}
-	c.server.Add(ops.Role{Name: role.name, Ready: role.Ready, Status: role.Status})
+	shown := ops.Role{Name: role.name, Ready: role.Ready, Status: role.Status}
+	if n, ok := role.runner.(interface{ Note() string }); ok {
+		shown.Note = n.Note
+	}
+	c.server.Add(shown)
 	c.group.Go(role.name, func(ctx context.Context) error {
 		err := role.Run(ctx)
 		switch {

@@ -21,6 +21,23 @@ type Selection struct {
 	All    bool   `json:"all,omitempty"`
 }
 
+// Among returns those of the parked events that are meant, in their order: of a key all, and of a reason those alone that were
+// parked for it.
+func (s *Selection) Among(list []*Parked) []*Parked {
+	named := map[uuid.UUID]bool{}
+	for _, id := range s.Events {
+		named[id] = true
+	}
+	var out []*Parked
+	for _, p := range list {
+		if s.All || named[p.EventID] || s.Reason != "" && p.Reason == s.Reason ||
+			s.Key != nil && p.Topic == lineKey(s.Topic) && p.Key == lineKey(*s.Key) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // discardArgs are the arguments of a request to discard.
 type discardArgs struct {
 	Events []uuid.UUID `json:"events"`

@@ -115,3 +115,9 @@ func decodeAnswer(text []byte) (*Answer, error) {
 	}
 	return &a, nil
 }
+
+// Paused returns the pause of the outbox; nil if it is not paused.
+func (a *Asker) Paused(ctx context.Context) (*store.Pause, error) {
+	wanted, err := store.LookForRequests(ctx, a.conn, a.schema, 0)
+	return wanted.Pause, err
+}

@@ -30,6 +30,7 @@ type clerk struct {
 	earlier  earlier
 	point    func(string)
 
+	probe probe    // of the registry
 	due   []*queue // to be released, in this order
 	job   *job     // the request at hand
 	pause *store.Pause
@@ -48,13 +49,18 @@ type desk interface {
 
 // newClerk takes over what is parked.
 func newClerk(cfg Config, d desk, f *framer, c contents, done earlier, point func(string)) *clerk {
-	k := &clerk{cfg: cfg, desk: d, lines: f.lines, framer: f, contents: c, earlier: done, point: point}
+	k := &clerk{cfg: cfg, desk: d, lines: f.lines, framer: f, contents: c, earlier: done, point: point,
+		probe: probe{registry: f.ids.registry, retry: f.ids.retry}}
 	for _, q := range f.lines.all {
-		if q.head().reason == ReasonBehind {
+		switch q.head().reason {
+		case ReasonBehind:
 			k.queue(q, false, nil)
+		case ReasonRegistry:
+			k.lines.waiting = append(k.lines.waiting, q)
 		}
 	}
 	k.order(k.due)
+	k.order(k.lines.waiting)
 	return k
 }
 
@@ -96,6 +102,9 @@ func (c *clerk) operate(ctx, work context.Context, l *loop) (busy, hold bool, er
 		busy, err = c.discard(ctx, work, l)
 	case c.pause != nil:
 	default:
+		if err := c.askRegistry(ctx, l.now()); err != nil {
+			return false, false, err
+		}
 		for range pagesAtATime {
 			if len(c.due) == 0 {
 				break

@@ -96,6 +96,11 @@ type Config struct {
 	PollMin time.Duration `yaml:"poll_min"`
 	PollMax time.Duration `yaml:"poll_max"`
 
+	// RegistryGrace is how long the stream waits for a registry that does not answer before it parks the events whose schema it
+	// needs the registry for, with their keys' later events behind them. They are released by themselves when it answers
+	// again. Default 5 s.
+	RegistryGrace time.Duration `yaml:"registry_grace"`
+
 	// CursorInterval is how old the cursor on Kafka may grow while transactions pass that wrote no event; then a
 	// transaction with the cursor alone is committed. Default 1 minute.
 	CursorInterval time.Duration `yaml:"cursor_interval"`
@@ -131,6 +136,8 @@ type Topic struct {
 	Replication int `yaml:"replication"`
 	// Retention is how long records are kept; negative is for ever. Default for ever: every sink can be rebuilt from the log.
 	Retention time.Duration `yaml:"retention"`
+	// OnPoison says what becomes of an event that cannot be published. Default ParkKey.
+	OnPoison Poison `yaml:"on_poison"`
 	// Configs are further topic configs as Kafka names them, such as "min.insync.replicas". They win over the above.
 	Configs map[string]string `yaml:"configs"`
 }
@@ -153,6 +160,7 @@ func (c Config) WithDefaults() Config {
 	c.MaxRecordBytes = cmp.Or(c.MaxRecordBytes, 1_000_000)
 	c.PollMin = cmp.Or(c.PollMin, 2*time.Millisecond)
 	c.PollMax = cmp.Or(c.PollMax, max(100*time.Millisecond, c.PollMin))
+	c.RegistryGrace = cmp.Or(c.RegistryGrace, 5*time.Second)
 	c.CursorInterval = cmp.Or(c.CursorInterval, time.Minute)
 	c.TransactionTimeout = cmp.Or(c.TransactionTimeout, 40*time.Second)
 	c.PublishTimeout = cmp.Or(c.PublishTimeout, c.TransactionTimeout/2)
@@ -160,7 +168,7 @@ func (c Config) WithDefaults() Config {
 	c.RetryMin = cmp.Or(c.RetryMin, 100*time.Millisecond)
 	c.RetryMax = cmp.Or(c.RetryMax, max(5*time.Second, c.RetryMin))
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
-	c.TopicDefaults = c.TopicDefaults.or(Topic{Partitions: 12, Replication: -1, Retention: forever})
+	c.TopicDefaults = c.TopicDefaults.or(Topic{Partitions: 12, Replication: -1, Retention: forever, OnPoison: ParkKey})
 	topics := make(map[string]Topic, len(c.Topics))
 	for name, t := range c.Topics {
 		topics[name] = t.or(c.TopicDefaults)
@@ -174,6 +182,7 @@ func (t Topic) or(d Topic) Topic {
 	t.Partitions = cmp.Or(t.Partitions, d.Partitions)
 	t.Replication = cmp.Or(t.Replication, d.Replication)
 	t.Retention = cmp.Or(t.Retention, d.Retention)
+	t.OnPoison = cmp.Or(t.OnPoison, d.OnPoison)
 	merged := make(map[string]string, len(t.Configs)+len(d.Configs))
 	for k, v := range d.Configs {
 		merged[k] = v

@@ -62,7 +62,7 @@ func TestTopicsInheritTheDefaults(t *testing.T) {
 	c.TopicDefaults = Topic{Partitions: 4, Configs: map[string]string{"a": "1", "b": "2"}}
 	c.Topics["shop.orders"] = Topic{Retention: time.Hour, Configs: map[string]string{"b": "3"}}
 	got := fmt.Sprint(c.WithDefaults().Topics["shop.orders"])
-	if want := fmt.Sprint(Topic{4, -1, time.Hour, map[string]string{"a": "1", "b": "3"}}); got != want {
+	if want := fmt.Sprint(Topic{4, -1, time.Hour, ParkKey, map[string]string{"a": "1", "b": "3"}}); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -31,6 +31,8 @@
 //	lines.go, parked.go    what cannot be published, and what must wait behind it; readparked.go lists it
 //	requests.go, answer.go what operators ask, and what they are told; ask.go is their side
 //	clerk.go, job.go       carries it out between transactions; release.go, discard.go, contents.go
+//	poison.go, probe.go    what becomes of a bad event; the registry is asked again when it did not answer
+//	show.go, stand.go      one parked event; how an outbox stands
 //	producer.go            two transactional clients in turn; limits.go knows how much each topic takes
 //	delivery.go, atleastonce.go
 //	                       which way of publishing; the one without transactions. intent.go: what is announced before it is

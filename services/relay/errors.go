@@ -38,6 +38,9 @@ var (
 	// exactly-once is asked for.
 	ErrNoTransactions = errors.New("no transactions on this broker")
 
+	// ErrPoison says that an event cannot be published, and that its topic's policy is to stop (on_poison: stop).
+	ErrPoison = errors.New("an event cannot be published")
+
 	// ErrPartitions says that a topic has fewer partitions than its keys are hashed over: it was deleted and made anew.
 	ErrPartitions = errors.New("a topic has lost partitions")
 )

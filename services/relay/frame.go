@@ -39,6 +39,8 @@ type framer struct {
 	now   func() time.Time
 	// repeat is set when the cursor was found in a page that had been announced.
 	repeat *repeat
+	// halt is the error to end with once the page that was framed last is published, as far as it was framed.
+	halt error
 }
 
 // frame makes the records of a page, in row order, and advances next past it: seq, row, event, partitions. An error means
@@ -49,7 +51,11 @@ func (f *framer) frame(ctx context.Context, events []store.Event, next *cursor) 
 		e := &events[i]
 		seq, parked := next.Seq, b.parked
 		if err := f.decide(ctx, b, e, i, next); err != nil {
-			return nil, err
+			if i == 0 || !errors.Is(err, ErrPoison) {
+				return nil, err
+			}
+			f.halt = err // what comes before it is published
+			break
 		}
 		b.decided.add(b.parked > parked, next.Seq, seq)
 		next.Row, next.EventID = e.ID, e.EventID
@@ -81,7 +87,7 @@ func (f *framer) event(ctx context.Context, b *batch, e *store.Event, next *curs
 	if err != nil || wrong == nil {
 		return err
 	}
-	return f.park(b, e, wrong, false)
+	return f.poison(b, e, wrong)
 }
 
 // publishable adds the event's record to the batch, or says why it cannot.

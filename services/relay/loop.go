@@ -135,6 +135,9 @@ func (l *loop) rest(ctx context.Context) error {
 
 // step reads and publishes one page. It says whether there was one.
 func (l *loop) step(ctx, work context.Context) (busy bool, err error) {
+	if l.framer.halt != nil {
+		return false, l.framer.halt
+	}
 	began := l.now()
 	page, err := l.next(ctx)
 	if err != nil {
@@ -159,6 +162,9 @@ func (l *loop) step(ctx, work context.Context) (busy bool, err error) {
 		return false, err
 	}
 	page.Release()
+	if l.framer.halt != nil {
+		next.Last, next.Upper, next.Position = l.cursor.Last, l.window.Upper, next.Row
+	}
 	return true, l.publish(work, next, batch, began)
 }
 

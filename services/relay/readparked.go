@@ -20,6 +20,15 @@ func ListParked(ctx context.Context, kafka []kgo.Opt, outbox string) ([]*Parked,
 		return nil, err
 	}
 	defer client.Close()
+	logs, err := parkedLogs(ctx, client, outbox)
+	if err != nil {
+		return nil, err
+	}
+	return readParked(ctx, logs)
+}
+
+// parkedLogs opens the parked topic; none if it does not exist.
+func parkedLogs(ctx context.Context, client *kgo.Client, outbox string) ([]*partitionLog, error) {
 	name := parkedTopic(outbox)
 	meta, err := kadm.NewClient(client).Metadata(ctx, name)
 	if err != nil {
@@ -32,7 +41,7 @@ func ListParked(ctx context.Context, kafka []kgo.Opt, outbox string) ([]*Parked,
 	if err != nil {
 		return nil, err
 	}
-	return readParked(ctx, logs[name])
+	return logs[name], nil
 }
 
 // readParked reads the parked topic to its end. A record without a value takes an event away again.

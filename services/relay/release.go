@@ -110,7 +110,10 @@ func (c *clerk) head(ctx context.Context, b *batch, q *queue, next *cursor, size
 	return nil, nil
 }
 
+// fit frames an event that was parked. If the registry does not answer, its line goes on waiting, and not the stream.
 func (c *clerk) fit(ctx context.Context, b *batch, e *store.Event, next *cursor) (*fault, error) {
+	c.framer.ids.hurry = true
+	defer func() { c.framer.ids.hurry = false }()
 	return c.framer.fit(ctx, b, e, next)
 }
 

@@ -57,7 +57,7 @@ func (f *framer) parkAgain(ctx context.Context, b *batch, e *store.Event, next *
 	if wrong == nil {
 		wrong = faultf(ReasonAnnounced, "it was parked when it was first tried")
 	}
-	return f.park(b, e, wrong, false)
+	return f.park(b, e, wrong, f.policy(e.Topic, wrong) == ParkEvent)
 }
 
 // again releases what an intent announced, as far as it is still parked: what is not was published before it left the parked

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/schemas/avro"
@@ -17,12 +18,12 @@ import (
 // asker puts requests to the rig's relay.
 func (r *rig) asker() *relay.Asker {
 	r.t.Helper()
-	conn, err := r.pool.Acquire(context.Background())
+	conn, err := pgx.Connect(r.t.Context(), r.dsn)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(conn.Release)
-	a := relay.NewAsker(conn.Conn(), "outbox")
+	r.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	a := relay.NewAsker(conn, "outbox")
 	a.Every = 20 * time.Millisecond
 	return a
 }
@@ -56,17 +57,20 @@ func (r *rig) discard(hold bool, events ...uuid.UUID) *relay.Answer {
 	return r.answer(a)(a.Discard(r.t.Context(), events, hold))
 }
 
-// laterSchema is one that the outbox does not hold before mend.
-func (r *rig) laterSchema() string {
-	return strings.Replace(countedSchema(r.topic), `"default": ""`, `"default": "later"`, 1)
+// replaceDefault makes another schema of countedSchema's, with the same binary form.
+func replaceDefault(text, mark string) string {
+	return strings.Replace(text, `"default": ""`, fmt.Sprintf(`"default": %q`, mark), 1)
 }
 
-// unfit writes an event of a schema that the outbox does not hold yet.
-func (r *rig) unfit(key string, n int64) { r.t.Helper(); r.unfitPadded(key, n, "") }
+// laterSchema is one that the outbox does not hold before mend.
+func (r *rig) laterSchema() string { return replaceDefault(countedSchema(r.topic), "later") }
 
-func (r *rig) unfitPadded(key string, n int64, pad string) {
+// unfit writes an event of a schema that the outbox does not hold yet.
+func (r *rig) unfit(key string, n int64) { r.t.Helper(); r.unfitPadded(r.laterSchema(), key, n, "") }
+
+func (r *rig) unfitPadded(text, key string, n int64, pad string) {
 	r.t.Helper()
-	s, err := schemas.Parse(r.laterSchema())
+	s, err := schemas.Parse(text)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -236,7 +240,7 @@ func TestPromise7OmittedContentsComeFromTheTable(t *testing.T) {
 	run := r.run(nil)
 	large := strings.Repeat("x", 50_000)
 	r.row(r.topic, "gone", r.fingerprint(), nil, `{"key": "gone", "m": "`+large+`"}`, nil)
-	r.unfitPadded("k", 1, large)
+	r.unfitPadded(r.laterSchema(), "k", 1, large)
 	run.until("two parked events", func(s relay.Status) bool { return s.Parked == 2 })
 	for _, p := range r.parked() {
 		if !p.Omitted {

@@ -45,7 +45,16 @@ type schemaIDs struct {
 	// away reports the registry's state: an error, or nil when it answers again.
 	away  func(error)
 	retry backoff
+	// grace is how long the stream waits for a registry that does not answer.
+	grace time.Duration
 	now   func() time.Time
+
+	// since is when the registry first did not answer, of the outage at hand. down says that grace is over: events that need it
+	// are parked, and it is not asked any more until a probe finds that it answers.
+	since time.Time
+	down  bool
+	// hurry says that nothing waits for the registry, not even for grace: what is framed was parked before.
+	hurry bool
 
 	cache map[schemaKey]*resolved
 	known map[string]int // subject and fingerprint -> id, as committed to the cursor topic
@@ -85,8 +94,8 @@ func (s *schemaIDs) takeFresh(topic string) ([]*kgo.Record, error) {
 	return records, nil
 }
 
-// resolve returns id and codec of the schema an event was written with. It waits while the registry is away and the id is
-// not known.
+// resolve returns id and codec of the schema an event was written with. Where the id is not known it waits for the registry, for
+// grace at most.
 func (s *schemaIDs) resolve(ctx context.Context, fp schemas.Fingerprint, topic string) (*resolved, *fault, error) {
 	r, ok := s.cache[schemaKey{fp, topic}]
 	if ok && (r.wrong == nil || s.now().Before(r.until)) {
@@ -137,32 +146,58 @@ func (s *schemaIDs) subject(topic, name string) string {
 	return topic + "-" + name
 }
 
-// register asks until the registry answers, unless the id is known from before.
+// register asks until the registry answers or grace is over, unless the id is known from before.
+//
+// Promise 7: a registry that stays away does not stop the stream.
 func (s *schemaIDs) register(ctx context.Context, schema *schemas.Schema, subject string) (int, *fault, error) {
 	r := idRecord{V: 1, Fingerprint: schema.Fingerprint.String(), Subject: subject}
 	known, isKnown := s.known[r.key()]
-	for attempt := 0; ; attempt++ {
+	for attempt := 0; !s.down; attempt++ {
 		id, err := s.registry.Register(ctx, subject, schema.Text)
-		var refused *registry.ErrIncompatible
 		switch {
 		case err == nil:
-			s.away(nil)
+			s.answers()
 			if r.ID = id; id != known {
 				s.fresh = append(s.fresh, r)
 			}
 			return id, nil, nil
-		case errors.As(err, &refused), errors.Is(err, registry.ErrInvalid):
-			s.away(nil)
+		case refuses(err):
+			s.answers()
 			return 0, faultf(ReasonRefused, "%v", err), nil
 		case ctx.Err() != nil:
 			return 0, nil, ctx.Err()
+		}
+		if s.since.IsZero() {
+			s.since = s.now()
 		}
 		s.away(fmt.Errorf("register %s: %w", subject, err))
 		if isKnown {
 			return known, nil, nil
 		}
+		if s.down = s.hurry || s.now().Sub(s.since) >= s.grace; s.down {
+			break
+		}
 		if err := s.retry.wait(ctx, attempt); err != nil {
 			return 0, nil, err
 		}
 	}
+	if isKnown {
+		return known, nil, nil
+	}
+	return 0, faultf(ReasonRegistry, "the schema registry does not answer, and the id of %s is not known yet", subject), nil
+}
+
+// refuses tells a registry that says no from one that does not answer.
+func refuses(err error) bool {
+	var refused *registry.ErrIncompatible
+	return errors.As(err, &refused) || errors.Is(err, registry.ErrInvalid)
+}
+
+// answers ends an outage.
+func (s *schemaIDs) answers() {
+	s.away(nil)
+	if s.down {
+		s.forgetFaults()
+	}
+	s.since, s.down = time.Time{}, false
 }

@@ -33,6 +33,7 @@ type session struct {
 	pages    *prefetcher
 	framer   *framer
 	requests *requests
+	clerk    *clerk
 	contents *parkedContents
 
 	loop
@@ -112,7 +113,8 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	}
 	s.intender, _ = s.producer.(intender)
 	s.contents = newParkedContents(logs[parkedTopic(s.cfg.Outbox)][0], s.cfg.Schema, func(ctx context.Context) (*pgx.Conn, error) { return r.connect(ctx, "release") })
-	s.loop.operator = newClerk(s.cfg, s.requests, s.framer, s.contents, done, r.point)
+	s.clerk = newClerk(s.cfg, s.requests, s.framer, s.contents, done, r.point)
+	s.loop.operator = s.clerk
 	return s, nil
 }
 
@@ -177,7 +179,7 @@ func (s *session) newFramer(
 	ids := &schemaIDs{
 		registry: s.cfg.Registry, subjects: s.cfg.Subjects, lookup: pages.Schema,
 		missing: func(err error) bool { return errors.Is(err, store.ErrNoSchema) },
-		away:    s.r.trouble.report("registry"), retry: s.r.retry, now: time.Now,
+		away:    s.r.trouble.report("registry"), retry: s.r.retry, grace: s.cfg.RegistryGrace, now: time.Now,
 		cache: map[schemaKey]*resolved{}, known: map[string]int{},
 	}
 	idLog := logs[cursorTopic(s.cfg.Outbox)][idPartition]
@@ -214,7 +216,8 @@ func (s *session) close() {
 	if s.requests != nil {
 		s.requests.close()
 	}
-	if s.contents != nil {
+	if s.clerk != nil {
+		s.clerk.close()
 		s.contents.close()
 	}
 	if s.producer != nil {

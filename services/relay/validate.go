@@ -46,7 +46,7 @@ func (c Config) validateTimes() error {
 		name  string
 		value time.Duration
 	}{
-		{"poll_min", c.PollMin}, {"poll_max", c.PollMax}, {"cursor_interval", c.CursorInterval},
+		{"poll_min", c.PollMin}, {"poll_max", c.PollMax}, {"cursor_interval", c.CursorInterval}, {"registry_grace", c.RegistryGrace},
 		{"transaction_timeout", c.TransactionTimeout}, {"publish_timeout", c.PublishTimeout},
 		{"stop_timeout", c.StopTimeout}, {"retry_min", c.RetryMin}, {"retry_max", c.RetryMax},
 	} {
@@ -86,6 +86,8 @@ func (t Topic) validate(field string) error {
 		return wrong(field+".partitions", "%d is outside 1..%d", t.Partitions, maxPartitions)
 	case t.Replication < -1 || t.Replication == 0 || t.Replication > math.MaxInt16:
 		return wrong(field+".replication", "%d is no replication factor", t.Replication)
+	case !slices.Contains(poisons, t.OnPoison):
+		return wrong(field+".on_poison", "%q is none of park-key, park-event, stop", t.OnPoison)
 	}
 	return nil
 }

@@ -300,6 +300,17 @@ func (s *site) ready() int {
 	return resp.StatusCode
 }
 
+// readyText is what /readyz says; empty if nothing answers.
+func (s *site) readyText() string {
+	resp, err := http.Get("http://" + s.listen + "/readyz")
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	return string(text)
+}
+
 // waitReady waits until a role is ready, or is not.
 func (s *site) waitReady(role string, want bool) {
 	s.t.Helper()

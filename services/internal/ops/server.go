@@ -28,6 +28,8 @@ type Role struct {
 	Name string
 	// Ready returns what keeps the role from doing its work; nil when nothing does.
 	Ready func() error
+	// Note says what a person who looks at a role that is ready should know, such as that it is paused; nil or empty for nothing.
+	Note func() string
 	// Status returns a value that is shown as JSON under /v1/status.
 	Status func() any
 }
@@ -143,7 +145,11 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 			text += fmt.Sprintf("%s: %v\n", r.Name, err)
 			continue
 		}
-		text += r.Name + ": ok\n"
+		text += r.Name + ": ok"
+		if r.Note != nil && r.Note() != "" {
+			text += " (" + r.Note() + ")"
+		}
+		text += "\n"
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)

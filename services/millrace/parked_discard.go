@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/millrace/millrace/services/relay"
+)
+
+func newParkedDiscard(a *app) *cobra.Command {
+	var which selecting
+	var ask asking
+	var yes, hold bool
+	cmd := &cobra.Command{
+		Use:   "discard [EVENT_ID...]",
+		Short: "Drop parked events for good; what waited only for them is released",
+		Long: `Drop parked events for good: they will never be published. Exactly those are
+dropped that are parked now and that the command names; it shows them and asks
+first, unless --yes.
+
+What waited behind a dropped event, and for nothing else, is released by itself
+then. With --hold it stays parked until it is released.`,
+		Example: `  millrace parked discard 7b1f6a3e-52cb-4a1e-9d7f-3c1d2e4f5a6b
+  millrace parked discard --topic shop.orders --key o-17 --yes
+  millrace parked discard --reason body --hold`,
+		Args: cobra.ArbitraryArgs,
+	}
+	which.flags(cmd, "the events that are parked for this `REASON`, and not those behind them")
+	ask.flags(cmd)
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&hold, "hold", false, "keep parked what waits behind the dropped events")
+	cmd.RunE = func(cmd *cobra.Command, texts []string) error {
+		selection, err := which.selection(cmd, texts)
+		if err != nil {
+			return err
+		}
+		q, err := ask.open(cmd, a)
+		if err != nil {
+			return err
+		}
+		defer q.close()
+		list, err := q.find(cmd.Context(), selection)
+		if err != nil {
+			return err
+		}
+		ids := selection.Events // those that are not parked are told by the answer
+		if len(ids) == 0 {
+			for _, p := range list {
+				ids = append(ids, p.EventID)
+			}
+		}
+		if err := confirm(cmd, q.name, list, yes || len(list) == 0); err != nil {
+			return err
+		}
+		answer, err := q.discard(cmd, ids, hold)
+		if err != nil {
+			return err
+		}
+		return q.print(cmd.OutOrStdout(), answer)
+	}
+	return cmd
+}
+
+func (q *question) discard(cmd *cobra.Command, ids []uuid.UUID, hold bool) (*relay.Answer, error) {
+	if len(ids) == 0 {
+		return &relay.Answer{}, nil
+	}
+	id, err := q.asker.Discard(cmd.Context(), ids, hold)
+	return q.wait(cmd.Context(), "discard", id, err)
+}
+
+// confirm asks a person. A script must say --yes: nobody is there to answer.
+func confirm(cmd *cobra.Command, outbox string, list []*relay.Parked, yes bool) error {
+	if yes {
+		return nil
+	}
+	if in, ok := cmd.InOrStdin().(*os.File); ok && !term.IsTerminal(int(in.Fd())) {
+		return usagef("%s of outbox %s would be dropped for good: say --yes", count(int64(len(list)), "event", "events"), outbox)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s\nDrop %s of outbox %s for good? [y/N] ", some(list), count(int64(len(list)), "event", "events"), outbox)
+	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+		return fmt.Errorf("nothing was dropped")
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/millrace/millrace/outbox/store"
+)
+
+// Standing is how an outbox stands, as Postgres and Kafka say it: no relay is asked.
+type Standing struct {
+	Progress
+	// Leader is the database session of the relay that leads; nil if none does.
+	Leader *store.Session `json:"leader"`
+	// Pause is nil while the outbox is not paused.
+	Pause *store.Pause `json:"pause"`
+	// Asked says that a request waits for the relay, or is being carried out: its id, 0 for none.
+	Asked int64 `json:"request,omitempty"`
+}
+
+// Stand tells how an outbox stands.
+func Stand(ctx context.Context, cfg Config) (Standing, error) {
+	progress, err := Inspect(ctx, cfg)
+	s := Standing{Progress: progress}
+	if err != nil {
+		return s, err
+	}
+	conn, err := pgx.Connect(ctx, cfg.Postgres)
+	if err != nil {
+		return s, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer closeConn(conn)
+	if s.Leader, err = store.WhoLeads(ctx, conn, cfg.Schema); err != nil {
+		return s, err
+	}
+	wanted, err := store.LookForRequests(ctx, conn, cfg.Schema, 0)
+	if store.NoRequests(err) {
+		return s, nil
+	}
+	s.Pause = wanted.Pause
+	if wanted.Work != nil {
+		s.Asked = wanted.Work.ID
+	}
+	return s, err
+}
