@@ -81,7 +81,7 @@ func TestMetricsAreThereAtZero(t *testing.T) {
 			t.Errorf("%s has %d series", f.GetName(), len(f.GetMetric()))
 		}
 	}
-	if len(families) != 15 {
+	if len(families) != 20 {
 		t.Errorf("%d metrics", len(families))
 	}
 	if n, err := testutil.GatherAndCount(reg, "millrace_relay_restarts_total"); err != nil || n != len(causes) {
