@@ -175,10 +175,11 @@ func runAll(ctx context.Context, server *ops.Server, logger *slog.Logger, roles 
 // run runs a role. One that fails is shown as such and leaves the others alone: a full disk below the warehouse is no reason to
 // stop publishing. The process ends when none is left.
 func (c *crew) run(role named) {
+	noted, notes := role.runner.(interface{ Note() string })
 	role.runner = explainedRunner{role.runner}
 	shown := ops.Role{Name: role.name, Ready: role.Ready, Status: role.Status}
-	if n, ok := role.runner.(interface{ Note() string }); ok {
-		shown.Note = n.Note
+	if notes {
+		shown.Note = noted.Note
 	}
 	c.server.Add(shown)
 	c.group.Go(role.name, func(ctx context.Context) error {
