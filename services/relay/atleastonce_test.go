@@ -238,21 +238,20 @@ func TestPromise3AtLeastOnceTwoRelaysAgreeOnVersions(t *testing.T) {
 		small := func(c *relay.Config) { atLeastOnce(c); c.PageSize = 20 }
 		a, b := r.run(small, (*relay.Relay).LeadWithoutElection), r.run(small, (*relay.Relay).LeadWithoutElection)
 		r.write(load{writers: 8, transactions: 80, keys: 10, seed: 15, pause: 10 * time.Millisecond})
-		rows := r.rows()
-		eventually(t, "either to publish everything", func() error {
-			if s, u := a.Status(), b.Status(); s.Seq < rows && u.Seq < rows {
-				return errNotYet(s, u)
+		eventually(t, "the relays to meet", func() error {
+			if a.Status().Restarts+b.Status().Restarts == 0 {
+				return errNotYet(a.Status(), b.Status())
 			}
 			return nil
 		})
-		t.Logf("restarts: a %d, b %d", a.Status().Restarts, b.Status().Restarts)
-		if a.Status().Restarts+b.Status().Restarts == 0 {
-			t.Error("the relays never met")
+		// On a slow machine neither gets from its claim to its next page before the other claims: one gives up.
+		if err := a.stop(); err != nil {
+			t.Error(err)
 		}
-		for _, run := range []*running{a, b} {
-			if err := run.stop(); err != nil {
-				t.Error(err)
-			}
+		b.untilSeq(r.rows())
+		t.Logf("restarts: a %d, b %d", a.Status().Restarts, b.Status().Restarts)
+		if err := b.stop(); err != nil {
+			t.Error(err)
 		}
 		r.checkRepeats(0)
 	})
