@@ -104,6 +104,7 @@ func olderVolume(t *testing.T, delivery relay.Delivery) {
 	server.Start(t)
 	w.open()
 	kept := w.events()
+	w.exec(`select count(nextval('outbox.event_id_seq')) from generate_series(1, 20000)`) // further than the writers get by themselves
 	w.write(60)
 	w.parkOne("held")
 	w.publishAll()
