@@ -2,11 +2,13 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // eventColumns is how many columns a row of a page has; the order is that of eventColumnsSQL.
@@ -20,29 +22,35 @@ type decoder struct {
 	names map[string]string
 }
 
-// page reads at most limit events of rows, which come by id, into a page; it sets More if there was another. maxBytes
-// is a second line of defence: rows are cut by the statement, by sizes that underrate compressed JSON.
-func (d *decoder) page(rows pgx.Rows, limit, maxBytes int) (Page, error) {
+// page reads at most limit events of rows, which come by id, into a page. A page of maxBytes or more ends there, and cancel is
+// called to spare the rest.
+func (d *decoder) page(rows pgx.Rows, limit, maxBytes int, cancel func()) (Page, error) {
 	b := newPageBuilder(d)
-	more := false
+	cut := false
 	for rows.Next() {
-		if more || len(b.arena.events) == limit || b.bytes >= maxBytes {
-			more = true // the rest is drained, not kept
-			continue
+		if cut || len(b.arena.events) == limit {
+			continue // the rest is drained, not kept
 		}
 		if err := b.add(rows.RawValues()); err != nil {
 			rows.Close()
 			b.arena.recycle()
 			return Page{}, err
 		}
+		if cut = b.bytes >= maxBytes; cut {
+			cancel()
+		}
 	}
-	if err := rows.Err(); err != nil {
+	if err := rows.Err(); err != nil && !(cut && canceled(err)) {
 		b.arena.recycle()
 		return Page{}, err
 	}
-	page := b.page()
-	page.More = more
-	return page, nil
+	return b.page(), nil
+}
+
+// canceled says whether a statement ended because that was asked for.
+func canceled(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "57014"
 }
 
 // name returns b as a string, the same one each time.
@@ -126,7 +134,7 @@ func (b *pageBuilder) page() Page {
 		start = end
 	}
 	b.arena.keys, b.arena.ends = b.keys, b.ends
-	return Page{Events: b.arena.events, arena: b.arena}
+	return Page{Events: b.arena.events, bytes: b.bytes, arena: b.arena}
 }
 
 // timestamp turns microseconds since 2000 into a time. The infinities, which a writer in plain SQL could insert,

@@ -36,7 +36,16 @@ type Page struct {
 	// More says that the window may go on after the last of Events. When it is false, the window is read to its end.
 	More bool
 
+	bytes int // of memory, more or less
 	arena *arena
+}
+
+// weight is the bytes of an event, on average; 0 for a page that was cut at maxBytes, or is empty.
+func (p *Page) weight(maxBytes int) int {
+	if len(p.Events) == 0 || p.bytes >= maxBytes {
+		return 0
+	}
+	return p.bytes / len(p.Events)
 }
 
 // LastID returns the id of the page's last event: the `after` of the next page. ok is false for an empty page.

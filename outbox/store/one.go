@@ -23,7 +23,7 @@ func ReadEvent(ctx context.Context, conn *pgx.Conn, schema string, id int64, eve
 	if err != nil {
 		return Event{}, false, fmt.Errorf("read event %s, row %d: %w", uuidText(eventID), id, err)
 	}
-	page, err := new(decoder).page(rows, 1, DefaultPageBytes)
+	page, err := new(decoder).page(rows, 1, DefaultPageBytes, func() {})
 	if err != nil {
 		return Event{}, false, fmt.Errorf("read event %s, row %d: %w", uuidText(eventID), id, err)
 	}

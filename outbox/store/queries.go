@@ -1,6 +1,9 @@
 package store
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // queries are the statements of one Reader, with the schema's name put in. They are prepared once and keep one plan,
 // which no statistics can change: sorts, bitmaps and sequential scans are off, and each reading of the table asks for
@@ -8,7 +11,8 @@ import "strings"
 // order of (xid, id) is that of id, which the index on id gives as well, from its beginning.
 type queries struct {
 	head, open, bounds, page, pageLate, flushed, verify, schema, leaves string
-	event                                                               string // the table, as pg_get_serial_sequence wants it
+	leaf                                                                [LeafCount]string // the page of a window that lies in this leaf
+	event                                                               string            // the table, as pg_get_serial_sequence wants it
 }
 
 // forcedPlans is what a Reader sets on its connection. Statistics taken while the table was empty would otherwise
@@ -129,6 +133,15 @@ select ` + eventNamesSQL + ` from (
 	select ` + eventNamesSQL + `, sum(bytes) over (order by id rows unbounded preceding) - bytes as before from ({{rows}}) e
 ) e where before < $6::bigint order by id`
 
+// leafPageQuery reads a page out of one leaf, where all of the window's rows are: no other leaf is opened, and the rows
+// come straight from the index. Over rows of 400 bytes pageQuery took the server more than twice the time. $1 to $5 are
+// those of freshRows; the reader cuts the page by its bytes.
+const leafPageQuery = `
+select ` + eventColumnsSQL + ` from {{schema}}.event_{{leaf}} e
+where e.id > $1::bigint and e.id <= $2::bigint
+	and e.xid >= $3::xid8 and pg_visible_in_snapshot(e.xid, (select $4::text::pg_snapshot))
+order by e.id limit $5::int`
+
 const pageLateRows = `
 	select * from (` + freshRows + `) fresh union all select * from (` + lateRows + `) late order by id limit $5::int`
 
@@ -152,7 +165,12 @@ func newQueries(quoted string) queries {
 		query = strings.NewReplacer("{{leaves 5}}", leafFilter(5), "{{leaves 7}}", leafFilter(7)).Replace(query)
 		return strings.ReplaceAll(query, "{{schema}}", quoted)
 	}
+	var leaf [LeafCount]string
+	for i := range leaf {
+		leaf[i] = strings.ReplaceAll(in(leafPageQuery), "{{leaf}}", strconv.Itoa(i))
+	}
 	return queries{
+		leaf:     leaf,
 		head:     headQuery,
 		open:     in(openQuery),
 		bounds:   in(boundsQuery),

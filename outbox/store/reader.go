@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -22,6 +23,8 @@ type Reader struct {
 	queries queries
 	decoder decoder
 	leaves  leaves
+	// weight is how many bytes an event of the last page had; 0 where that says nothing about the next.
+	weight int
 }
 
 // ReaderOption is an option of NewReader.
@@ -184,10 +187,11 @@ func (r *Reader) Page(ctx context.Context, w *Window, after int64, limit int) (P
 	if err != nil {
 		return Page{}, fmt.Errorf("read the page after %d: %w", after, err)
 	}
-	page, err := r.decoder.page(rows, limit, 2*r.options.pageBytes)
+	page, err := r.decoder.page(rows, limit, 2*r.options.pageBytes, r.cancel)
 	if err != nil {
 		return Page{}, fmt.Errorf("read the page after %d: %w", after, err)
 	}
+	r.weight = page.weight(2 * r.options.pageBytes)
 	id, ok := page.LastID()
 	if !ok {
 		return Page{}, fmt.Errorf("read the page after %d: the window reaches to %d: %w", after, w.end, ErrVanished)
@@ -198,13 +202,28 @@ func (r *Reader) Page(ctx context.Context, w *Window, after int64, limit int) (P
 
 func (r *Reader) queryPage(ctx context.Context, w *Window, after int64, limit int) (pgx.Rows, error) {
 	from := max(after, w.lowest-1)
-	args := append([]any{from, w.highest, w.Last.Xmax, w.Upper.String(), limit + 1, r.options.pageBytes}, w.live.args()...)
 	late := w.lateAfter(after)
+	if len(late) == 0 && r.weight > 0 && (from+1)>>32 == w.highest>>32 {
+		limit = max(1, min(limit, r.options.pageBytes/r.weight))
+		return r.query(ctx, r.queries.leaf[LeafOf(w.highest)], from, w.highest, w.Last.Xmax, w.Upper.String(), limit)
+	}
+	args := append([]any{from, w.highest, w.Last.Xmax, w.Upper.String(), limit + 1, r.options.pageBytes}, w.live.args()...)
 	if len(late) == 0 {
 		return r.query(ctx, r.queries.page, args...)
 	}
 	return r.query(ctx, r.queries.pageLate, append(args, late, after)...)
 }
+
+// cancel ends the statement under way. A cancel that comes too late finds the session waiting for a statement, and is
+// ignored.
+func (r *Reader) cancel() {
+	ctx, done := context.WithTimeout(context.Background(), cancelTimeout)
+	defer done()
+	_ = r.conn.PgConn().CancelRequest(ctx) // if it fails the rows come, and are thrown away
+}
+
+// cancelTimeout bounds the request to cancel a statement.
+const cancelTimeout = time.Second
 
 // bound asks where the rows of the window lie. It runs after Upper was taken: asked before, a row with a lower id
 // could become visible in between.

@@ -47,7 +47,7 @@ var errOvertaken = errors.New("another relay has taken over")
 func newAtLeastOnce(ctx context.Context, cfg Config, batchBytes func(string) int) (*atLeastOnce, error) {
 	a := &atLeastOnce{timeout: cfg.PublishTimeout, writer: rand.Text()[:8], batchBytes: batchBytes, point: func(string) {}}
 	var err error
-	if a.client, err = newClient(cfg.Kafka, a.opts()...); err != nil {
+	if a.client, err = newClient(cfg.Kafka, a.opts(cfg)...); err != nil {
 		return nil, err
 	}
 	_, _, err = a.client.ProducerID(ctx)
@@ -59,15 +59,15 @@ func newAtLeastOnce(ctx context.Context, cfg Config, batchBytes func(string) int
 		return nil, fmt.Errorf("ask for a producer id: %w", err)
 	}
 	// One request in flight keeps the order; a lost answer repeats a batch.
-	a.client, err = newClient(cfg.Kafka, append(a.opts(), kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))...)
+	a.client, err = newClient(cfg.Kafka, append(a.opts(cfg), kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))...)
 	return a, err
 }
 
-func (a *atLeastOnce) opts() []kgo.Opt {
+func (a *atLeastOnce) opts(cfg Config) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+		kgo.ProducerBatchCompression(codecs[cfg.Compression], kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 { return int32(a.batchBytes(topic)) }),
 		kgo.ManualFlushing(),
 		kgo.MaxBufferedRecords(2*maxPageSize + 1000),

@@ -29,12 +29,15 @@ type batch struct {
 	// move what was handed out.
 	slab    []kgo.Record
 	headers []kgo.RecordHeader
-	bytes   []byte
+	bytes   [][]byte // slabs; those before used are taken
+	used    int
 }
 
 const (
 	byteSlab       = 256 << 10
-	headersAnEvent = 8
+	headersAnEvent = 6
+	// keepSlabs bounds the bytes that a batch keeps for the next page.
+	keepSlabs = 64
 )
 
 func newBatch(events int) *batch {
@@ -45,12 +48,31 @@ func newBatch(events int) *batch {
 	}
 }
 
+// holds says whether a batch can be used again for that many events.
+func (b *batch) holds(events int) bool {
+	return cap(b.slab) >= events && cap(b.headers) >= events*headersAnEvent
+}
+
+// reset empties a batch whose records nobody uses any more.
+func (b *batch) reset() *batch {
+	clear(b.records[:cap(b.records)])
+	slabs := b.bytes[:0]
+	for _, slab := range b.bytes {
+		if cap(slab) == byteSlab && len(slabs) < keepSlabs {
+			slabs = append(slabs, slab[:0])
+		}
+	}
+	clear(b.bytes[len(slabs):])
+	*b = batch{records: b.records[:0], slab: b.slab[:0], headers: b.headers[:0], bytes: slabs}
+	return b
+}
+
 // record hands out an empty record. It is not in the batch before add.
 func (b *batch) record() *kgo.Record {
 	if len(b.slab) == cap(b.slab) {
 		b.slab = make([]kgo.Record, 0, 64)
 	}
-	b.slab = b.slab[:len(b.slab)+1]
+	b.slab = append(b.slab, kgo.Record{})
 	return &b.slab[len(b.slab)-1]
 }
 
@@ -58,16 +80,22 @@ func (b *batch) add(r *kgo.Record) { b.records = append(b.records, r) }
 
 // room returns an empty slice of the byte slab that n bytes can be appended to without moving it.
 func (b *batch) room(n int) []byte {
-	if cap(b.bytes)-len(b.bytes) < n {
-		b.bytes = make([]byte, 0, max(byteSlab, n))
+	for ; ; b.used++ {
+		if b.used > 0 {
+			if slab := b.bytes[b.used-1]; cap(slab)-len(slab) >= n {
+				return slab[len(slab):]
+			}
+		}
+		if b.used == len(b.bytes) {
+			b.bytes = append(b.bytes, make([]byte, 0, max(byteSlab, n)))
+		}
 	}
-	return b.bytes[len(b.bytes):]
 }
 
 // keep takes what was appended to the slice that room gave. Bytes that outgrew the room are their own slab.
 func (b *batch) keep(p []byte) []byte {
-	if len(p) <= cap(b.bytes)-len(b.bytes) {
-		b.bytes = b.bytes[:len(b.bytes)+len(p)]
+	if slab := &b.bytes[b.used-1]; len(p) <= cap(*slab)-len(*slab) {
+		*slab = (*slab)[:len(*slab)+len(p)]
 	}
 	return p[:len(p):len(p)]
 }

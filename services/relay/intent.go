@@ -153,7 +153,7 @@ func (l *loop) announce(work context.Context, next *cursor, b *batch) error {
 	if l.intender == nil {
 		return nil
 	}
-	if err := l.gate(work); err != nil {
+	if err := l.gate(work, l.window); err != nil {
 		return err
 	}
 	if err := l.await(); err != nil {

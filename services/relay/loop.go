@@ -32,11 +32,13 @@ type operator interface {
 
 // loop polls, frames, publishes and commits. It is a state machine over its interfaces and has no connection of its own.
 //
-//	page t            read, framed        while t-1 commits
-//	records of t      sent, acknowledged  while t-1 commits
+//	page t            read, framed        while t-1 is on its way and t-2 commits
+//	records of t      on their way        once every record of t-1 is acknowledged
 //	flush gate        Postgres has flushed what t's window contains
 //	commit of t-1     known, and good     else nothing of t is committed
-//	commit of t       begins
+//	commit of t       begins              while t+1 is framed
+//
+// The stages are in loop.go, flight.go, flush.go and commit.go.
 type loop struct {
 	cfg       Config
 	source    source
@@ -52,20 +54,27 @@ type loop struct {
 	well func()
 	now  func() time.Time
 
-	// cursor is the last transaction's, committed or being committed, moved on over empty windows.
+	// cursor is the last transaction's, on its way, being committed or committed, moved on over empty windows.
 	cursor *cursor
 	// window is the one being read; nil between windows.
-	window *store.Window
-	// flushed says that window has passed the flush gate.
-	flushed bool
-	// pending is the commit under way; sending says that a transaction was begun whose commit has not.
+	window *window
+	// flight is the transaction whose records are on their way; nil if all are acknowledged.
+	flight *flight
+	// pending is the commit under way.
 	pending *commit
-	sending bool
-	idle    time.Duration // next pause
+	// broken says that a transaction was lost on its way.
+	broken bool
+	idle   time.Duration // next pause
+}
+
+// window is a window of the source.
+type window struct {
+	*store.Window
+	flushed bool // it has passed the flush gate
 }
 
 // run polls until ctx ends or something goes wrong. work is the context of what must be finished once begun; it outlives
-// ctx by a while. run returns with no commit under way.
+// ctx by a while. run returns with nothing on its way and no commit under way.
 func (l *loop) run(ctx, work context.Context) error {
 	err := l.poll(ctx, work)
 	if unknown := l.await(); err == nil {
@@ -78,7 +87,7 @@ func (l *loop) poll(ctx, work context.Context) error {
 	for ctx.Err() == nil {
 		busy, err := l.turn(ctx, work)
 		if err != nil {
-			if ctx.Err() != nil && work.Err() == nil && !l.sending {
+			if ctx.Err() != nil && work.Err() == nil && !l.broken {
 				return nil // it was the reading that ctx ended
 			}
 			return err
@@ -86,6 +95,9 @@ func (l *loop) poll(ctx, work context.Context) error {
 		if busy {
 			l.idle = l.cfg.PollMin
 			continue
+		}
+		if err := l.land(); err != nil {
+			return err
 		}
 		if l.pending == nil {
 			l.well()
@@ -125,7 +137,7 @@ func (l *loop) rest(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-committed:
-			if err := l.await(); err != nil {
+			if err := l.known(); err != nil {
 				return err
 			}
 			committed = nil
@@ -173,7 +185,6 @@ func (l *loop) next(ctx context.Context) (store.Page, error) {
 	if l.window != nil {
 		return l.page(ctx)
 	}
-	l.flushed = false
 	if l.cursor.inWindow() {
 		w, err := l.source.Reopen(ctx, l.cursor.Last, l.cursor.Upper)
 		if err != nil {
@@ -192,7 +203,7 @@ func (l *loop) next(ctx context.Context) (store.Page, error) {
 }
 
 func (l *loop) page(ctx context.Context) (store.Page, error) {
-	page, err := l.source.Page(ctx, l.window, l.cursor.Position, l.cfg.PageSize)
+	page, err := l.source.Page(ctx, l.window.Window, l.cursor.Position, l.cfg.PageSize)
 	if err != nil {
 		return page, fmt.Errorf("read rows after %d up to %s: %w", l.cursor.Position, l.window.Upper, err)
 	}
@@ -204,7 +215,7 @@ func (l *loop) begin(w *store.Window) error {
 	if err := store.Check(l.cursor.Source, w.Source); err != nil {
 		return err
 	}
-	l.window = w
+	l.window = &window{Window: w}
 	return nil
 }
 
@@ -218,7 +229,7 @@ func (l *loop) pass(ctx, work context.Context, next *cursor) error {
 	}
 	// Promise 1: what Postgres has not flushed can vanish in a crash and its xids be given to others; until then the
 	// cursor does not move over it, not even in memory.
-	if flushed, err := l.source.Flushed(ctx, w); err != nil || !flushed {
+	if flushed, err := l.source.Flushed(ctx, w.Window); err != nil || !flushed {
 		return wrap(err, "ask Postgres how far it has flushed")
 	}
 	due := l.now().Sub(l.cursor.Time) >= l.cfg.CursorInterval
@@ -226,43 +237,8 @@ func (l *loop) pass(ctx, work context.Context, next *cursor) error {
 		l.cursor = next
 		return nil
 	}
-	l.window, l.flushed = w, true
+	l.window, w.flushed = w, true
 	return l.publish(work, next, newBatch(0), l.now())
-}
-
-// publish sends the batch and the cursor as one transaction and begins to commit it.
-func (l *loop) publish(work context.Context, next *cursor, b *batch, began time.Time) error {
-	next.T, next.Time = l.cursor.T+1, l.now().UTC()
-	record, err := next.record(l.cfg.Outbox)
-	if err != nil {
-		return err
-	}
-	l.sending = true
-	if err := l.announce(work, next, b); err != nil {
-		return err
-	}
-	// Promise 3: the cursor moves in the transaction of its events.
-	b.add(record)
-	// Promise 2: every record of t is acknowledged before anything of t+1 is sent; two producers share no sequence.
-	if err := l.publisher.publish(work, next.T, b.records); err != nil {
-		return err
-	}
-	b.placed()
-	l.point(pointProduced)
-	if err := l.gate(work); err != nil {
-		return err
-	}
-	// Promise 3: if t-1 is not committed, t is not either.
-	if err := l.await(); err != nil {
-		return err
-	}
-	l.sending = false
-	l.cursor = next
-	if !next.inWindow() {
-		l.window = nil
-	}
-	l.begins(work, next, b, began)
-	return nil
 }
 
 // wrap returns nil for nil.

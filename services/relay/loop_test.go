@@ -211,17 +211,18 @@ func TestARestoredDatabaseIsNoticedInTheNextPoll(t *testing.T) {
 func TestStoppingFinishesTheTransactionAtHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
-		b.rows("a", "b", "c", "d", "e")
+		b.rows("a", "b", "c", "d", "e", "f", "g")
 		b.kafka.heldCommit = 1
 		ended := make(chan error)
 		go func() { ended <- b.run(b.ctx, context.WithoutCancel(b.ctx)) }()
-		synctest.Wait() // 1 commits, 2 is sent
+		synctest.Wait() // 1 commits, 2 is sent, 3 is framed
 		b.stop()
 		close(b.kafka.release)
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if got, want := b.kafka.transcript(), "send 1, send 2, commit 1, commit 2"; got != want {
+		if got, want := b.kafka.transcript(), "send 1, send 2, commit 1, send 3, commit 2, commit 3"; got != want &&
+			got != "send 1, send 2, commit 1, commit 2, send 3, commit 3" {
 			t.Errorf("%s, want %s", got, want)
 		}
 	})

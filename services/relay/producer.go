@@ -48,9 +48,9 @@ func producerOpts(cfg Config, t int64, batchBytes func(topic string) int) []kgo.
 		kgo.TransactionTimeout(cfg.TransactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+		kgo.ProducerBatchCompression(codecs[cfg.Compression], kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 { return int32(batchBytes(topic)) }),
-		kgo.ProducerLinger(0),
+		kgo.ManualFlushing(), // a transaction is sent when it is whole: in few, large batches
 		kgo.RecordRetries(recordRetries),
 		kgo.MaxBufferedRecords(2*maxPageSize + 1000),
 	}
@@ -99,7 +99,11 @@ func (p *producer) publish(ctx context.Context, t int64, records []*kgo.Record) 
 	for _, r := range records {
 		client.Produce(ctx, r, acks.done)
 	}
-	if err := acks.wait(ctx); err != nil {
+	err := client.Flush(ctx) // ends early only with ctx
+	if refused := acks.wait(ctx); refused != nil {
+		err = refused
+	}
+	if err != nil {
 		return fmt.Errorf("publish %d records in transaction %d: %w", len(records), t, err)
 	}
 	return nil

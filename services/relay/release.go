@@ -9,8 +9,15 @@ import (
 	"github.com/millrace/millrace/outbox/store"
 )
 
-// releaseBytes ends a page of released events; a page holds one event at least.
-const releaseBytes = 8 << 20
+// releaseBytes and releaseEvents end a page of released events; a page holds one event at least. Where delivery is at-least-once
+// the page is announced event by event, in a record that the cursor topic must take.
+const (
+	releaseBytes  = 8 << 20
+	releaseEvents = 5000
+)
+
+// pageSize is how many events are released in one transaction.
+func (c *clerk) pageSize() int { return min(c.cfg.PageSize, releaseEvents) }
 
 // release publishes a page of the lines that are due, each from its head, in order. It is a transaction of the loop like any
 // other: it has its own t, the events get the next seqs, and each leaves the parked topic in it. What arrives for these keys
@@ -22,7 +29,7 @@ func (c *clerk) release(ctx, work context.Context, l *loop) error {
 		return err
 	}
 	began, next := l.now(), l.cursor.clone()
-	b := newBatch(min(c.waiting(), c.cfg.PageSize))
+	b := newBatch(c.waiting())
 	size := 0
 	for len(c.due) > 0 {
 		q := c.due[0]
@@ -50,7 +57,7 @@ func (c *clerk) release(ctx, work context.Context, l *loop) error {
 func (c *clerk) waiting() int {
 	n := 0
 	for _, q := range c.due {
-		if n += len(q.events); n >= c.cfg.PageSize {
+		if n += len(q.events); n >= c.pageSize() {
 			break
 		}
 	}
@@ -64,7 +71,7 @@ func (c *clerk) line(ctx context.Context, b *batch, q *queue, next *cursor, size
 			c.settle(q, &Outcome{Reason: q.head().reason})
 			return true, nil
 		}
-		if b.published >= c.cfg.PageSize || *size >= releaseBytes {
+		if b.published >= c.pageSize() || *size >= releaseBytes {
 			return false, nil
 		}
 		stop, err := c.head(ctx, b, q, next, size)

@@ -29,7 +29,7 @@ func (k *fakeLog) commit(context.Context, int64) error { return k.write(k.cursor
 func (k *fakeLog) write(r *kgo.Record) error {
 	failed := k.fails()
 	if !failed || k.rnd.IntN(2) == 0 {
-		k.records = append(k.records, r)
+		k.records = append(k.records, cloned(r))
 	}
 	if failed {
 		return errFake
@@ -49,7 +49,7 @@ func (k *fakeLog) publish(_ context.Context, _ int64, records []*kgo.Record) err
 			// Nothing lands in a partition behind what did not.
 			at := fmt.Sprint(r.Topic, r.Partition)
 			if cut[at] = cut[at] || failed && k.rnd.IntN(3) == 0; !cut[at] {
-				k.records = append(k.records, r)
+				k.records = append(k.records, cloned(r))
 			}
 		}
 		if failed {

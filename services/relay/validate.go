@@ -26,6 +26,8 @@ func (c Config) validate() error {
 		return wrong("subjects", "%q is none of topic-record, topic, record", c.Subjects)
 	case c.Delivery != ExactlyOnce && c.Delivery != AtLeastOnce:
 		return wrong("delivery", "%q is neither exactly-once nor at-least-once", c.Delivery)
+	case !known(codecs, c.Compression):
+		return wrong("compression", "%q is none of snappy, lz4, zstd, none", c.Compression)
 	case c.PageSize < 1 || c.PageSize > maxPageSize:
 		return wrong("page_size", "%d is outside 1..%d", c.PageSize, maxPageSize)
 	case c.MaxRecordBytes < 1024 || c.MaxRecordBytes > maxRecordBytes:
@@ -90,4 +92,9 @@ func (t Topic) validate(field string) error {
 		return wrong(field+".on_poison", "%q is none of park-key, park-event, stop", t.OnPoison)
 	}
 	return nil
+}
+
+func known[K comparable, V any](m map[K]V, k K) bool {
+	_, ok := m[k]
+	return ok
 }

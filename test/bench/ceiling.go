@@ -44,7 +44,7 @@ const ceilingLinger = 20 * time.Millisecond
 // produceSlab is how many records are made at a time, as the relay makes them.
 const produceSlab = 5000
 
-// produceCeiling produces n records from memory: idempotent, all acknowledged, lz4, the Java-compatible partitioner; no
+// produceCeiling produces n records from memory: idempotent, all acknowledged, Snappy, the Java-compatible partitioner; no
 // transactions, no Postgres.
 func (r *rig) produceCeiling(ctx context.Context, n int64) (produced, error) {
 	r.sites++
@@ -55,7 +55,7 @@ func (r *rig) produceCeiling(ctx context.Context, n int64) (produced, error) {
 	defer r.admin.DeleteTopics(context.WithoutCancel(ctx), topic)
 	client, err := kgo.NewClient(append(r.seeds(),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression()),
+		kgo.ProducerBatchCompression(kgo.SnappyCompression()),
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
 		kgo.ProducerLinger(ceilingLinger),
 		kgo.MaxBufferedRecords(200_000),
