@@ -106,6 +106,10 @@ func TestPromise7ARegistryThatStaysAwayDoesNotStopTheStream(t *testing.T) {
 	if err := run.Ready(); err == nil || !errors.Is(err, registry.ErrUnavailable) {
 		t.Errorf("ready: %v", err)
 	}
+	got := r.release(relay.Selection{All: true})
+	if got.Released != 0 || got.Stopped != 4 || got.Events[0].Reason != relay.ReasonRegistry {
+		t.Errorf("%+v", got)
+	}
 	if err := run.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -113,10 +117,6 @@ func TestPromise7ARegistryThatStaysAwayDoesNotStopTheStream(t *testing.T) {
 	run = r.run(grace)
 	r.emit("k9", 1)
 	run.until("one more parked", func(s relay.Status) bool { return s.Parked == 41 })
-	got := r.release(relay.Selection{All: true})
-	if got.Released != 0 || got.Stopped != 5 || got.Events[0].Reason != relay.ReasonRegistry {
-		t.Errorf("%+v", got)
-	}
 	reg.set(nil)
 	run.until("all published", func(s relay.Status) bool { return s.Seq == 43 && s.Parked == 0 && s.Restarts == 0 })
 	eventually(t, "the trouble to pass", run.Ready)

@@ -33,25 +33,7 @@ func (r *rig) crashInRelease(point string, seq int64) int64 {
 	if point == relay.PointDone {
 		times = 1
 	}
-	var mu sync.Mutex
-	count, armed := 0, false
-	dead, never := make(chan struct{}), make(chan struct{})
-	victim := r.run(small, func(made *relay.Relay) {
-		made.LeadWithoutElection()
-		made.AtPoints(func(at string) {
-			mu.Lock()
-			if armed && at == point {
-				count++
-			}
-			stop := armed && count == times && at == point
-			mu.Unlock()
-			if stop {
-				close(dead)
-				<-never
-			}
-		})
-	})
-	r.t.Cleanup(func() { close(never) })                    // before it is stopped
+	victim, arm, dead := r.victim(small, point, times)
 	schema := replaceDefault(countedSchema(r.topic), point) // that the outbox does not hold yet
 	r.unfitPadded(schema, key, 1, "")
 	for n := int64(2); n <= events; n++ {
@@ -59,19 +41,13 @@ func (r *rig) crashInRelease(point string, seq int64) int64 {
 	}
 	victim.until("the line to be parked", func(s relay.Status) bool { return s.Parked == events })
 	r.writer(schema)
-	mu.Lock()
-	armed = true
-	mu.Unlock()
+	arm()
 	a := r.asker()
 	id, err := a.Release(r.t.Context(), relay.Selection{All: true})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	select {
-	case <-dead:
-	case <-time.After(60 * time.Second):
-		r.t.Fatalf("the relay never was at %s", point)
-	}
+	dead()
 	r.emit(key, events+1) // behind the line, if it is not released
 	next := r.run(small, func(made *relay.Relay) { made.LeadWithoutElection() })
 	got := r.answer(a)(id, nil)
@@ -87,6 +63,77 @@ func (r *rig) crashInRelease(point string, seq int64) int64 {
 		r.t.Fatal(err)
 	}
 	return seq
+}
+
+// victim runs a relay, without election, that stops for ever when it is at the point for the given time after arm was called; dead
+// waits for this.
+func (r *rig) victim(change func(*relay.Config), point string, times int) (run *running, arm, dead func()) {
+	r.t.Helper()
+	var mu sync.Mutex
+	count, armed := 0, false
+	there, never := make(chan struct{}), make(chan struct{})
+	run = r.run(change, func(made *relay.Relay) {
+		made.LeadWithoutElection()
+		made.AtPoints(func(at string) {
+			mu.Lock()
+			if armed && at == point {
+				count++
+			}
+			stop := armed && count == times && at == point
+			mu.Unlock()
+			if stop {
+				close(there)
+				<-never
+			}
+		})
+	})
+	r.t.Cleanup(func() { close(never) }) // before it is stopped
+	arm = func() {
+		mu.Lock()
+		defer mu.Unlock()
+		armed = true
+	}
+	return run, arm, func() {
+		r.t.Helper()
+		select {
+		case <-there:
+		case <-time.After(60 * time.Second):
+			r.t.Fatalf("the relay never was at %s", point)
+		}
+	}
+}
+
+// A relay that dies between two pages of a discard: the next one drops the rest before it releases what is behind, for the parked
+// topic alone says that the line may go.
+func TestPromise7ADiscardSurvivesACrashInTheMiddle(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, r *rig) {
+		small := func(c *relay.Config) { c.PageSize = 2 }
+		victim, arm, dead := r.victim(small, relay.PointCommitted, 1)
+		r.row(r.topic, "k", r.fingerprint(), nil, `{"key": "k"}`, nil)
+		for n := int64(2); n <= 6; n++ {
+			r.emit("k", n)
+		}
+		victim.until("the line to be parked", func(s relay.Status) bool { return s.Parked == 6 })
+		ids := r.parkedIDs("k")
+		arm()
+		a := r.asker()
+		id, err := a.Discard(t.Context(), ids[:5], false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead()
+		next := r.run(small, func(made *relay.Relay) { made.LeadWithoutElection() })
+		if got := r.answer(a)(id, nil); got.Discarded != 5 || got.Released != 1 || got.Unknown+got.Stopped != 0 {
+			t.Errorf("%+v", got)
+		}
+		if all := r.committed(r.topic); len(all) != 1 || headers(all[0])["ce_id"] != ids[5].String() {
+			t.Errorf("%d records in the topic", len(all))
+		}
+		if s := next.Status(); s.Parked != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
 }
 
 // The writers of a key go on while its line, of many pages, is released, and so do other keys: the order holds, and the line ends.
