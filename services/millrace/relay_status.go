@@ -18,8 +18,8 @@ func newRelayStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show who leads each outbox, how far it is published, what is parked, and whether it is paused",
-		Long: `Show who leads each outbox, how far it is published, what is parked, and whether
-it is paused. It asks Postgres and Kafka and no relay, so it answers from any
+		Long: `Show who leads each outbox, how far it is published, what is parked, what the
+table retains, and whether it is paused. It asks Postgres and Kafka and no relay, so it answers from any
 machine, and also when no relay runs. Exit status 1 if one cannot be told.`,
 		Example: "  millrace relay status\n  millrace relay status --outbox shop -o json",
 		Args:    takes(),
@@ -82,7 +82,7 @@ func printStandings(w io.Writer, out *format, all []outboxStanding) error {
 		if s.Error != "" {
 			failed = true
 			notes = append(notes, "outbox "+s.Name+": "+s.Error)
-			rows = append(rows, []string{s.Name, "?", "?", "?", "?", "?", "?", "?"})
+			rows = append(rows, []string{s.Name, "?", "?", "?", "?", "?", "?", "?", "?"})
 			continue
 		}
 		leader, paused, cursor := "nobody", "-", "not begun"
@@ -96,9 +96,12 @@ func printStandings(w io.Writer, out *format, all []outboxStanding) error {
 		if !s.CursorTime.IsZero() {
 			cursor = ago(s.CursorTime, now) + " ago"
 		}
-		rows = append(rows, []string{s.Name, leader, number(s.Seq), number(s.Behind), ago(s.Oldest, now), number(s.Parked), paused, cursor})
+		rows = append(rows, []string{s.Name, leader, number(s.Seq), number(s.Behind), ago(s.Oldest, now), number(s.Parked), retained(s.Retention, now), paused, cursor})
+		if s.Retention.Delayed != "" {
+			notes = append(notes, stays(s.Name, s.Retention))
+		}
 	}
-	if err := out.print(w, all, []string{"OUTBOX", "LEADER", "PUBLISHED", "BEHIND", "OLDEST", "PARKED", "PAUSED FOR", "CURSOR"}, rows); err != nil {
+	if err := out.print(w, all, []string{"OUTBOX", "LEADER", "PUBLISHED", "BEHIND", "OLDEST", "PARKED", "RETAINED", "PAUSED FOR", "CURSOR"}, rows); err != nil {
 		return err
 	}
 	if len(notes) > 0 && *out != "json" {

@@ -28,10 +28,17 @@ type runner interface {
 // relayRole is a relay as a runner.
 type relayRole struct{ *relay.Relay }
 
-// Note says that the outbox is paused: that is wanted, and so the relay is ready.
+// Note says that the outbox is paused: that is wanted, and so the relay is ready; or that it stands by, or what else a person may want to
+// know of one that works.
 func (r relayRole) Note() string {
-	p := r.Relay.Status().Paused
-	if p == nil {
+	s := r.Relay.Status()
+	p := s.Paused
+	switch {
+	case p == nil && s.State == relay.StateStandby:
+		return "stands by"
+	case p == nil && s.Retention.Delayed != "":
+		return oneLine(errors.New("rows stay longer than configured: " + s.Retention.Delayed))
+	case p == nil:
 		return ""
 	}
 	return strings.TrimPrefix(pauseText(p.By, p.Since, clean(p.Reason)), "is ")

@@ -52,7 +52,7 @@ func newStatus(a *app) *cobra.Command {
 		Short: "Show how far every outbox is published and every sink has come",
 		Long: `Show how far every outbox is published and every sink has come: for an outbox,
 events published, events waiting, the age of the oldest of them, events parked,
-and when the cursor moved; for a sink, records still to apply, dead letters,
+how much the table retains and since when, and when the cursor moved; for a sink, records still to apply, dead letters,
 processes, and the state of its consumer group.
 
 It asks Postgres and Kafka, so it also answers when nothing of Millrace runs.
@@ -149,7 +149,7 @@ func (s *statusAnswer) print(w io.Writer, out *format) error {
 		return out.print(w, s, nil, nil)
 	}
 	if len(s.Outboxes) > 0 {
-		if err := table(w, []string{"OUTBOX", "PUBLISHED", "BEHIND", "OLDEST", "PARKED", "CURSOR"}, s.outboxRows(time.Now())); err != nil {
+		if err := table(w, []string{"OUTBOX", "PUBLISHED", "BEHIND", "OLDEST", "PARKED", "RETAINED", "CURSOR"}, s.outboxRows(time.Now())); err != nil {
 			return err
 		}
 		fmt.Fprintln(w)
@@ -163,6 +163,8 @@ func (s *statusAnswer) print(w io.Writer, out *format) error {
 	for _, o := range s.Outboxes {
 		if o.Error != "" {
 			trouble = append(trouble, "outbox "+o.Name+": "+o.Error)
+		} else if o.Retention.Delayed != "" {
+			trouble = append(trouble, stays(o.Name, o.Retention))
 		}
 	}
 	for _, k := range s.Sinks {
@@ -180,16 +182,47 @@ func (s *statusAnswer) outboxRows(now time.Time) [][]string {
 	var rows [][]string
 	for _, o := range s.Outboxes {
 		if o.Error != "" {
-			rows = append(rows, []string{o.Name, "?", "?", "?", "?", "?"})
+			rows = append(rows, []string{o.Name, "?", "?", "?", "?", "?", "?"})
 			continue
 		}
 		cursor := "not begun"
 		if !o.CursorTime.IsZero() {
 			cursor = ago(o.CursorTime, now) + " ago"
 		}
-		rows = append(rows, []string{o.Name, number(o.Seq), number(o.Behind), ago(o.Oldest, now), number(o.Parked), cursor})
+		rows = append(rows, []string{o.Name, number(o.Seq), number(o.Behind), ago(o.Oldest, now), number(o.Parked), retained(o.Retention, now), cursor})
 	}
 	return rows
+}
+
+// retained is how much the outbox table holds and since when: "1.2 GiB, 6d".
+func retained(r relay.RetentionStatus, now time.Time) string {
+	switch {
+	case r.Measured.IsZero():
+		return "-"
+	case r.Since.IsZero():
+		return byteText(r.Bytes)
+	}
+	return byteText(r.Bytes) + ", " + ago(r.Since, now)
+}
+
+// stays says why rows stay in an outbox for longer than they should.
+func stays(name string, r relay.RetentionStatus) string {
+	return "outbox " + name + ": rows stay longer than configured: " + oneLine(errors.New(r.Delayed))
+}
+
+// byteText is a size for a person: 812 B, 1.2 GiB.
+func byteText(n int64) string {
+	size, unit := float64(n), ""
+	for _, next := range []string{"Ki", "Mi", "Gi", "Ti"} {
+		if size < 1024 {
+			break
+		}
+		size, unit = size/1024, next
+	}
+	if unit == "" {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %sB", size, unit)
 }
 
 func (s *statusAnswer) sinkRows() [][]string {

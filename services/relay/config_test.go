@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -67,28 +65,6 @@ func TestTopicsInheritTheDefaults(t *testing.T) {
 	}
 }
 
-func TestMetricsAreThereAtZero(t *testing.T) {
-	reg := prometheus.NewPedanticRegistry()
-	if _, err := newMetrics(reg, "shop"); err != nil {
-		t.Fatal(err)
-	}
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "millrace_relay_") || len(f.GetMetric()) == 0 {
-			t.Errorf("%s has %d series", f.GetName(), len(f.GetMetric()))
-		}
-	}
-	if len(families) != 20 {
-		t.Errorf("%d metrics", len(families))
-	}
-	if n, err := testutil.GatherAndCount(reg, "millrace_relay_restarts_total"); err != nil || n != len(causes) {
-		t.Errorf("%d restart series: %v", n, err)
-	}
-}
-
 func TestCausesOfRestarts(t *testing.T) {
 	for want, err := range map[string]error{
 		causeFenced: fmt.Errorf("x: %w", kerr.ProducerFenced), causeKafka: kerr.NotEnoughReplicas, causeOther: errors.New("x"),
@@ -103,7 +79,7 @@ func TestCausesOfRestarts(t *testing.T) {
 // One line a change of state, not an attempt.
 func TestTroubleIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
-	tr := newTroubles(slog.New(slog.NewTextHandler(&log, nil)))
+	tr := newTroubles(slog.New(slog.NewTextHandler(&log, nil)), func(string, bool) {})
 	report := tr.report("stream")
 	report(nil)
 	for range 10 {

@@ -46,7 +46,7 @@
 //	retain.go, retention.go
 //	                       published rows leave the table, a leaf at a time; pins.go keeps those that are still needed
 //	status.go, trouble.go, step.go
-//	                       what an operator sees; watch.go, meter.go, metrics.go; inspect.go asks without a relay
+//	                       what an operator sees; watch.go, inflight.go, meter.go, metrics.go, gauges.go; inspect.go asks without a relay
 //	outside.go             names on Kafka, for tools that look at them from outside
 //
 // # Why two transactional ids
@@ -74,28 +74,8 @@
 //
 // # Metrics
 //
-// All have the label outbox and are there, at zero, from the start.
-//
-//	millrace_relay_events_published_total          events committed to their topics
-//	millrace_relay_events_parked_total             events committed to the parked topic
-//	millrace_relay_events_released_total           events that were parked and then committed to their topics
-//	millrace_relay_events_discarded_total          parked events that an operator had dropped
-//	millrace_relay_transactions_total              Kafka transactions committed
-//	millrace_relay_commit_seconds                  from asking for a commit to knowing it
-//	millrace_relay_transaction_seconds             from asking for a page to knowing it committed
-//	millrace_relay_publish_latency_seconds         from the oldest event of a transaction occurring to its commit
-//	millrace_relay_page_events                     events in a transaction
-//	millrace_relay_parked                          events held back now
-//	millrace_relay_paused                          1 while the outbox is paused and this relay leads
-//	millrace_relay_leader                          1 while this relay publishes
-//	millrace_relay_backlog_events                  events not published yet, counted in the table
-//	millrace_relay_oldest_unpublished_age_seconds  age of the oldest of them, from the table
-//	millrace_relay_retained_bytes                  size of the outbox table on disk, with indexes
-//	millrace_relay_retained_age_seconds            since the sequence entered the oldest leaf that holds rows
-//	millrace_relay_partitions_ahead                empty leaves that new events can go to when the current one is left
-//	millrace_relay_leaves_emptied_total            leaves emptied
-//	millrace_relay_retention_delayed               1 while rows stay longer than configured; status says why
-//	millrace_relay_restarts_total{cause}           starts from the cursor after an error: fenced, kafka, postgres, timeout, network, other
+// All have the label outbox and are there, at zero, from the start. They are listed in README.md, with what to alert on; a test
+// compares that table with what is registered.
 //
 // # Non-obvious
 //

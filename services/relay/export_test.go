@@ -36,4 +36,4 @@ func (r *Relay) LeadWithoutElectionWhile(holds func() error) {
 // TransactionalID is the id that transaction t of an outbox is written with.
 func TransactionalID(outbox string, t int64) string { return transactionalID(outbox, t) }
 
-func init() { lookEvery = 50 * time.Millisecond }
+func init() { lookEvery, watchEvery = 50*time.Millisecond, 250*time.Millisecond }

@@ -28,6 +28,8 @@ type Progress struct {
 	Oldest time.Time `json:"oldest,omitzero"`
 	// Parked counts the events held back.
 	Parked int64 `json:"parked"`
+	// Retention is what the table holds; zero where the role may not see it.
+	Retention RetentionStatus `json:"retention,omitzero"`
 }
 
 // Check returns what is wrong with a configuration that has its defaults, as New would; the parts that a program adds (Kafka,
@@ -75,7 +77,44 @@ func Inspect(ctx context.Context, cfg Config) (Progress, error) {
 	}
 	defer closeConn(conn)
 	p.Behind, p.Oldest, err = store.Backlog(ctx, conn, cfg.Schema, last, upper, position)
-	return p, wrap(err, "count what is not published yet")
+	if err != nil {
+		return p, wrap(err, "count what is not published yet")
+	}
+	if last == nil {
+		last = &store.Snapshot{}
+	}
+	p.Retention = inspectRing(ctx, conn, cfg, *last, parked)
+	return p, nil
+}
+
+// lateAfter is how long a leaf may be due before that is told to be late: the relay looks every few seconds.
+const lateAfter = time.Minute
+
+// inspectRing tells what the table holds, and why rows stay for longer than they should. Where the ring cannot be read, that is the
+// reason: nobody empties leaves then.
+func inspectRing(ctx context.Context, conn *pgx.Conn, cfg Config, last store.Snapshot, parked []*Parked) RetentionStatus {
+	var r RetentionStatus
+	ring, err := store.ReadRing(ctx, conn, cfg.Schema)
+	if err != nil {
+		if cfg.Retention.on() {
+			r.Delayed = retainTrouble(err)
+		}
+		return r
+	}
+	r.measure(&ring, ring.Now)
+	var held pins
+	for _, p := range parked {
+		held.hold(p)
+	}
+	plan := cfg.Retention.plan(&ring, last, held.in)
+	r.Delayed = plan.delayed
+	for _, leaf := range plan.empty {
+		if left := ring.Leaves[leaf].Left; r.Delayed == "" && cfg.Retention.Age > 0 && ring.Now.Sub(left) > cfg.Retention.Age+lateAfter {
+			r.Delayed = fmt.Sprintf("leaf %d is due since %s: no relay leads, or another session is reading it (a dump, a long query)", leaf,
+				left.Add(cfg.Retention.Age).UTC().Format(time.RFC3339))
+		}
+	}
+	return r
 }
 
 // committedCursor returns the newest committed cursor; nil if there is none.

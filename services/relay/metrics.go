@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,7 +44,7 @@ func cause(err error) string {
 	return causeOther
 }
 
-// metrics are listed in the package comment.
+// metrics are listed in README.md.
 type metrics struct {
 	published    prometheus.Counter
 	parkedTotal  prometheus.Counter
@@ -59,9 +58,10 @@ type metrics struct {
 	page         prometheus.Histogram
 	parked       prometheus.Gauge
 	leader       prometheus.Gauge
-	backlog      prometheus.Gauge
-	oldest       prometheus.Gauge
 	restarts     *prometheus.CounterVec
+	trouble      *prometheus.GaugeVec
+	table        tableMetrics
+	window       windowMetrics
 	retention    retentionMetrics
 }
 
@@ -88,17 +88,16 @@ func newMetrics(reg prometheus.Registerer, outbox string) (*metrics, error) {
 		transactions: counter("transactions_total", "Kafka transactions committed."),
 		commit:       histogram("commit_seconds", "From asking for a commit to knowing that it is done.", seconds),
 		transaction:  histogram("transaction_seconds", "From asking Postgres for a page to knowing that it is committed to Kafka.", seconds),
-		publish:      histogram("publish_latency_seconds", "From the time the oldest event of a transaction occurred to its commit to Kafka.", prometheus.ExponentialBuckets(0.001, 3, 16)),
+		publish:      histogram("publish_latency_seconds", "From the time the oldest event of a transaction was inserted to the acknowledgement of its commit to Kafka.", latencyBuckets),
 		page:         histogram("page_events", "Events in a Kafka transaction.", prometheus.ExponentialBuckets(1, 4, 9)),
 		parked:       gauge("parked", "Events held back now."),
 		leader:       gauge("leader", "1 while this relay publishes, else 0."),
-		backlog:      gauge("backlog_events", "Committed events that are not published yet, from the table; counted up to a limit."),
-		oldest:       gauge("oldest_unpublished_age_seconds", "Age of the oldest committed event that is not published yet, from the table; 0 if there is none."),
 		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "millrace_relay_restarts_total", Help: "Starts from the cursor after an error, by cause.", ConstLabels: label},
 			[]string{"cause"}),
 	}
 	m.retention = newRetentionMetrics(gauge, counter)
+	m.table, m.window, m.trouble = newTableMetrics(label, gauge), newWindowMetrics(histogram), newTroubleMetric(label)
 	for _, c := range causes {
 		m.restarts.WithLabelValues(c)
 	}
@@ -110,7 +109,8 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{m.published, m.parkedTotal, m.transactions, m.commit, m.transaction, m.publish,
-		m.page, m.parked, m.leader, m.released, m.discarded, m.pause, m.backlog, m.oldest, m.restarts, m.retention} {
+		m.page, m.parked, m.leader, m.released, m.discarded, m.pause, m.restarts, m.retention,
+		m.trouble, m.table.backlog, m.table.oldest, m.table.inFlight, m.table.measured, m.window.events} {
 		if err := reg.Register(c); err != nil {
 			return err
 		}
@@ -123,6 +123,7 @@ func (m *metrics) committed(c *commit) {
 	m.commit.Observe(c.ended.Sub(c.asked).Seconds())
 	m.released.Add(float64(c.released))
 	m.discarded.Add(float64(c.discarded))
+	m.window.committed(c)
 	if c.published+c.parked == 0 {
 		return
 	}
@@ -146,13 +147,4 @@ func one(yes bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-func (m *metrics) measured(events int64, oldest, now time.Time) {
-	m.backlog.Set(float64(events))
-	if oldest.IsZero() {
-		m.oldest.Set(0)
-		return
-	}
-	m.oldest.Set(max(0, now.Sub(oldest).Seconds()))
 }

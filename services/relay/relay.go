@@ -52,7 +52,7 @@ func New(cfg Config) (*Relay, error) {
 	}
 	return &Relay{
 		cfg: cfg, pg: pg, retry: backoff{min: cfg.RetryMin, max: cfg.RetryMax},
-		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(cfg.Logger), point: atPoint,
+		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(cfg.Logger, m.inTrouble), point: atPoint,
 		refused: map[string]int{},
 	}, nil
 }
@@ -100,6 +100,8 @@ func stopping(err error) error {
 
 // work runs sessions, one after the other, while ctx lasts.
 func (r *Relay) work(ctx context.Context) error {
+	watch := r.watch(ctx)
+	defer watch.stop()
 	attempt := 0
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -141,8 +143,6 @@ func (r *Relay) session(ctx context.Context, tell bool) error {
 	if tell {
 		r.cfg.Logger.Info("relay publishes", "t", s.cursor.T, "seq", s.cursor.Seq, "row", s.cursor.Row)
 	}
-	watch := r.watch(ctx)
-	defer watch.stop()
 	defer s.requests.serve(ctx)()
 	retain := r.retain(ctx)
 	defer retain.stop()

@@ -239,19 +239,24 @@ func (s *status) retains(ring *store.Ring, delayed string) RetentionStatus {
 	}
 	r.Delayed = delayed
 	if ring != nil {
-		r.Measured, r.Bytes, r.Ahead, r.Leaves, r.Since = now, size(ring), ring.Ahead(), 0, time.Time{}
-		for n := range store.LeafCount {
-			leaf := &ring.Leaves[ring.Before(n)]
-			if leaf.NewestXid == 0 {
-				continue
-			}
-			r.Leaves++
-			r.Since = leaf.Entered
-		}
+		r.measure(ring, now)
 		s.metrics.retention.measured(*r, ring.Now)
 	}
 	s.metrics.retention.late(delayed != "")
 	return *r
+}
+
+// measure takes over what the ring says, but for a delay.
+func (r *RetentionStatus) measure(ring *store.Ring, now time.Time) {
+	r.Measured, r.Bytes, r.Ahead, r.Leaves, r.Since = now, size(ring), ring.Ahead(), 0, time.Time{}
+	for n := range store.LeafCount {
+		leaf := &ring.Leaves[ring.Before(n)]
+		if leaf.NewestXid == 0 {
+			continue
+		}
+		r.Leaves++
+		r.Since = leaf.Entered
+	}
 }
 
 func (s *status) emptied(at time.Time) {

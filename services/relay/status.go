@@ -70,6 +70,8 @@ type status struct {
 	meter      meter
 	// upper and position complete the committed cursor, for counting the backlog.
 	cursor *cursor
+	// known is the last one, kept while this relay leads and starts over: for counting the backlog only.
+	known *cursor
 }
 
 func newStatus(outbox string, m *metrics, now func() time.Time) *status {
@@ -83,8 +85,10 @@ func (s *status) set(state State) {
 		s.s.State, s.s.Since = state, s.now()
 	}
 	if state == StateStandby || state == StateStopped {
-		s.s.Paused = nil
+		s.s.Paused, s.known = nil, nil
+		s.s.Backlog, s.s.Oldest, s.s.Measured, s.s.Parked, s.s.Retention = 0, time.Time{}, time.Time{}, 0, RetentionStatus{}
 		s.metrics.paused(false)
+		s.metrics.resigned()
 	}
 	if state != StateLeading {
 		s.cursor = nil
@@ -102,7 +106,7 @@ func (s *status) ready(c *cursor) {
 }
 
 func (s *status) at(c *cursor) {
-	s.cursor = c
+	s.cursor, s.known = c, c
 	s.s.T, s.s.Seq, s.s.Row, s.s.Last, s.s.CursorTime = c.T, c.Seq, c.Row, c.Last.String(), c.Time
 }
 
@@ -153,7 +157,7 @@ func (s *status) measured(events int64, oldest time.Time) {
 	defer s.mu.Unlock()
 	now := s.now()
 	s.s.Backlog, s.s.Oldest, s.s.Measured = events, oldest, now
-	s.metrics.measured(events, oldest, now)
+	s.metrics.table.set(events, oldest, now)
 }
 
 // committedCursor returns the cursor as committed; nil while this relay does not publish.
@@ -161,6 +165,13 @@ func (s *status) committedCursor() *cursor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cursor
+}
+
+// knownCursor returns the cursor that was committed or read last while this relay led; nil before the first.
+func (s *status) knownCursor() *cursor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known
 }
 
 func (s *status) snapshot() (Status, error) {

@@ -11,6 +11,7 @@ import (
 // troubles knows what the relay is waiting for. It logs changes, not attempts.
 type troubles struct {
 	logger *slog.Logger
+	tell   func(part string, yes bool) // of changes
 
 	mu    sync.Mutex // guards the following
 	parts map[string]trouble
@@ -21,8 +22,8 @@ type trouble struct {
 	since time.Time
 }
 
-func newTroubles(logger *slog.Logger) *troubles {
-	return &troubles{logger: logger, parts: map[string]trouble{}}
+func newTroubles(logger *slog.Logger, tell func(part string, yes bool)) *troubles {
+	return &troubles{logger: logger, tell: tell, parts: map[string]trouble{}}
 }
 
 // report returns what a part calls with its error, or with nil when it works again.
@@ -34,9 +35,11 @@ func (t *troubles) report(part string) func(error) {
 		switch {
 		case err == nil && was:
 			delete(t.parts, part)
+			t.tell(part, false)
 			t.logger.Info("works again", "part", part, "after", time.Since(before.since).Round(time.Millisecond))
 		case err != nil && !was:
 			t.parts[part] = trouble{err, time.Now()}
+			t.tell(part, true)
 			t.logger.Warn("in trouble, trying again until it works", "part", part, "err", err)
 		case err != nil:
 			t.parts[part] = trouble{err, before.since}
@@ -49,7 +52,7 @@ func (t *troubles) current() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var all []error
-	for _, part := range []string{"election", "stream", "registry"} {
+	for _, part := range troubleParts {
 		if p, ok := t.parts[part]; ok {
 			all = append(all, fmt.Errorf("%s, for %v: %w", part, time.Since(p.since).Round(time.Second), p.err))
 		}

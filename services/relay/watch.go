@@ -10,18 +10,25 @@ import (
 	"github.com/millrace/millrace/outbox/store"
 )
 
+// watchEvery is how often the backlog is looked up in the table. Tests look more often.
+var watchEvery = 5 * time.Second
+
 const (
-	// watchEvery is how often the backlog is looked up in the table, watchTimeout how long that may take.
-	watchEvery   = 5 * time.Second
+	// watchTimeout is how long that may take.
 	watchTimeout = 4 * time.Second
+	// watchSoon is how often it is tried until it is known where the relay stands.
+	watchSoon = 500 * time.Millisecond
 )
 
-// watcher counts what is not published yet, from the table and not from what the loop believes, on its own connection.
+// watcher counts what is not published yet, from the table and not from what the loop believes, on its own connection. It
+// watches for as long as this relay is the leader, whether it can publish or not: a backlog that grows while Kafka is away
+// is what an operator must see.
 type watcher struct {
-	r    *Relay
-	conn *pgx.Conn
-	end  context.CancelFunc
-	done sync.WaitGroup
+	r        *Relay
+	conn     *pgx.Conn
+	inFlight inFlight
+	end      context.CancelFunc
+	done     sync.WaitGroup
 }
 
 // watch starts a watcher; stop ends it and waits.
@@ -30,8 +37,11 @@ func (r *Relay) watch(ctx context.Context) *watcher {
 	w := &watcher{r: r, end: cancel}
 	w.done.Go(func() {
 		for {
-			w.look(ctx)
-			if sleep(ctx, watchEvery) != nil {
+			pause := watchSoon
+			if w.look(ctx) {
+				pause = watchEvery
+			}
+			if sleep(ctx, pause) != nil {
 				return
 			}
 		}
@@ -42,26 +52,43 @@ func (r *Relay) watch(ctx context.Context) *watcher {
 func (w *watcher) stop() {
 	w.end()
 	w.done.Wait()
+	w.disconnect()
+}
+
+func (w *watcher) disconnect() {
 	if w.conn != nil {
 		closeConn(w.conn)
+		w.conn = nil
 	}
 }
 
-// look measures once. When it cannot, the last measurement stands: Status tells how old it is, and what is wrong with
-// Postgres is told by the loop.
-func (w *watcher) look(ctx context.Context) {
+// look measures once and says whether there is a next time to wait for. When it cannot, the last measurement stands: Status tells how
+// old it is, and what is wrong with Postgres is told by the loop.
+func (w *watcher) look(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
-	c := w.r.status.committedCursor()
-	if c == nil {
-		return
+	known, err := w.measure(ctx)
+	if err != nil {
+		w.r.cfg.Logger.Debug("backlog not measured", "err", err)
+		w.disconnect()
 	}
+	return known || err != nil
+}
+
+func (w *watcher) measure(ctx context.Context) (known bool, err error) {
 	if w.conn == nil {
-		var err error
 		if w.conn, err = w.r.connect(ctx, "watch"); err != nil {
-			w.r.cfg.Logger.Debug("backlog not measured", "err", err)
-			return
+			return false, err
 		}
+	}
+	running, err := store.LookInFlight(ctx, w.conn)
+	if err != nil {
+		return false, err
+	}
+	w.r.status.metrics.table.inFlight.Set(w.inFlight.oldest(running, w.r.status.now()).Seconds())
+	c, known, err := w.stands(ctx)
+	if err != nil || !known {
+		return false, err
 	}
 	last, upper := &c.Last, &c.Upper
 	if !c.inWindow() {
@@ -69,10 +96,21 @@ func (w *watcher) look(ctx context.Context) {
 	}
 	events, oldest, err := store.Backlog(ctx, w.conn, w.r.cfg.Schema, last, upper, c.Position)
 	if err != nil {
-		w.r.cfg.Logger.Debug("backlog not measured", "err", err)
-		closeConn(w.conn)
-		w.conn = nil
-		return
+		return false, err
 	}
 	w.r.status.measured(events, oldest)
+	return true, nil
+}
+
+// stands returns the cursor that this relay committed or read last. Before it has read one, it is known only of an outbox
+// that was never published: that stands before the first event.
+func (w *watcher) stands(ctx context.Context) (c *cursor, known bool, err error) {
+	if c := w.r.status.knownCursor(); c != nil {
+		return c, true, nil
+	}
+	_, started, err := store.Started(ctx, w.conn, w.r.cfg.Schema)
+	if err != nil || started {
+		return nil, false, err
+	}
+	return &cursor{}, true, nil
 }

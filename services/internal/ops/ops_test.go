@@ -34,20 +34,25 @@ func TestServerSaysWhatIsWrong(t *testing.T) {
 	broken.Store(true)
 	s.Add(Role{Name: "relay shop", Status: func() any { return map[string]int{"seq": 7} }, Ready: func() error {
 		if broken.Load() {
-			return errors.New("postgres is away")
+			return errors.New("postgres is away,\nsince noon")
 		}
 		return nil
 	}})
+	s.Add(Role{Name: "relay standby", Ready: func() error { return nil }, Note: func() string { return "stands by" }})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
 	base := "http://" + s.Addr()
 
-	if code, text := get(t, base+"/readyz"); code != 503 || text != "relay shop: postgres is away\n" {
+	if code, text := get(t, base+"/readyz"); code != 503 || text != "relay shop: postgres is away, since noon\nrelay standby: ok (stands by)\n" {
+		t.Errorf("%d %q", code, text)
+	}
+	// Restarting mends nothing, so the process is alive; what is wrong is said all the same.
+	if code, text := get(t, base+"/livez"); code != 200 || text != "ok\nrelay shop: postgres is away, since noon\nrelay standby: ok (stands by)\n" {
 		t.Errorf("%d %q", code, text)
 	}
 	broken.Store(false)
-	if code, text := get(t, base+"/readyz"); code != 200 || text != "relay shop: ok\n" {
+	if code, text := get(t, base+"/readyz"); code != 200 || text != "relay shop: ok\nrelay standby: ok (stands by)\n" {
 		t.Errorf("%d %q", code, text)
 	}
 	if code, text := get(t, base+"/v1/status"); code != 200 || strings.TrimSpace(text) != `{"relay shop":{"seq":7}}` {

@@ -61,7 +61,7 @@ func Listen(address string, logger *slog.Logger) (*Server, error) {
 	s := &Server{Metrics: prometheus.NewRegistry(), logger: logger, ln: ln, mux: http.NewServeMux(), roles: map[string]Role{}}
 	s.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{Registry: s.Metrics}))
-	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	s.mux.HandleFunc("GET /livez", s.livez)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.HandleFunc("GET /v1/status", s.status)
 	return s, nil
@@ -140,17 +140,40 @@ func (s *Server) sorted() []Role {
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	code, text := http.StatusOK, ""
 	for _, r := range s.sorted() {
-		if err := r.Ready(); err != nil {
+		line, ready := r.line()
+		if !ready {
 			code = http.StatusServiceUnavailable
-			text += fmt.Sprintf("%s: %v\n", r.Name, err)
-			continue
 		}
-		text += r.Name + ": ok"
-		if r.Note != nil && r.Note() != "" {
-			text += " (" + r.Note() + ")"
-		}
-		text += "\n"
+		text += line
 	}
+	answer(w, code, text)
+}
+
+// livez answers 200 for as long as the process serves: what a role waits for, or has stopped for, is not mended by starting the
+// process again. It says in words what that is.
+func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
+	text := "ok\n"
+	for _, r := range s.sorted() {
+		line, _ := r.line()
+		text += line
+	}
+	answer(w, http.StatusOK, text)
+}
+
+// line says how a role is, in one line.
+func (r Role) line() (text string, ready bool) {
+	if err := r.Ready(); err != nil {
+		return fmt.Sprintf("%s: %s\n", r.Name, strings.Join(strings.Fields(err.Error()), " ")), false
+	}
+	if r.Note != nil {
+		if note := r.Note(); note != "" {
+			return fmt.Sprintf("%s: ok (%s)\n", r.Name, note), true
+		}
+	}
+	return r.Name + ": ok\n", true
+}
+
+func answer(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
 	fmt.Fprint(w, text)
