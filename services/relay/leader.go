@@ -75,11 +75,14 @@ func (r *Relay) standBy(ctx context.Context) (*leadership, error) {
 func (r *Relay) tryLead(ctx context.Context, conn **pgx.Conn) (*store.Leader, error) {
 	if *conn == nil {
 		var err error
-		if *conn, err = r.connect(ctx, "lead"); err != nil {
+		if *conn, err = r.dial(ctx, "lead"); err != nil {
 			return nil, err
 		}
-		// Before the lock is taken: a pooler would keep it for whoever comes next.
-		err = store.CheckDirect(ctx, *conn, func(ctx context.Context) (*pgx.Conn, error) { return r.connect(ctx, "lead") })
+		// Before the lock is taken, and anything is set: a pooler would keep it for whoever comes next.
+		err = store.CheckDirect(ctx, *conn, func(ctx context.Context) (*pgx.Conn, error) { return r.dial(ctx, "lead") })
+		if err == nil {
+			err = liftTimeouts(ctx, *conn)
+		}
 		if err != nil {
 			closeConn(*conn)
 			*conn = nil
@@ -133,8 +136,36 @@ func holdLead(ctx context.Context, conn *pgx.Conn, leader *store.Leader, at time
 
 var errResigned = errors.New("resigned")
 
-// connect opens a connection that says in pg_stat_activity what it is for.
+// connect opens a connection on which no timeout of Postgres holds that was meant for applications.
 func (r *Relay) connect(ctx context.Context, role string) (*pgx.Conn, error) {
+	conn, err := r.dial(ctx, role)
+	if err != nil {
+		return nil, err
+	}
+	if err := liftTimeouts(ctx, conn); err != nil {
+		closeConn(conn)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// liftTimeouts undoes what the role, the database or the server sets for applications. The relay bounds its statements itself; a poll
+// may take long behind a lock, and the session that polls is idle for as long as Kafka takes. transaction_timeout is of version 17.
+func liftTimeouts(ctx context.Context, conn *pgx.Conn) error {
+	for _, sql := range []string{
+		`set statement_timeout = 0`, // of the next as well
+		`select set_config(name, '0', false) from pg_settings
+			where name in ('lock_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`,
+	} {
+		if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return fmt.Errorf("lift the timeouts of the session: %w", err)
+		}
+	}
+	return nil
+}
+
+// dial opens a connection that says in pg_stat_activity what it is for.
+func (r *Relay) dial(ctx context.Context, role string) (*pgx.Conn, error) {
 	cfg := r.pg.Copy()
 	cfg.RuntimeParams["application_name"] = "millrace relay " + r.cfg.Outbox + " " + role
 	conn, err := pgx.ConnectConfig(ctx, cfg)
