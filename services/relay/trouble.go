@@ -47,6 +47,15 @@ func (t *troubles) report(part string) func(error) {
 	}
 }
 
+// forget drops what is no business of a relay that does not lead: another one works on it.
+func (t *troubles) forget(parts ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, part := range parts {
+		delete(t.parts, part)
+	}
+}
+
 // current returns what is wrong now, joined; nil if nothing is.
 func (t *troubles) current() error {
 	t.mu.Lock()
