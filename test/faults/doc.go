@@ -13,6 +13,11 @@
 //	checker_test.go    the topic against the log; the checker is shown every fault it must find
 //	points_*_test.go   killed and frozen at named points
 //	kafka_*_test.go    brokers, networks, topics
+//	postgres_rig_test.go
+//	                   a server of one's own, a relay's sessions on it, strangers' transactions
+//	postgres_proxy_test.go
+//	                   a proxy that speaks PostgreSQL's protocol, and refuses
+//	postgres_*_test.go sessions ended, restarts, networks, timeouts, strangers, refusals, crashes with WAL unflushed
 //	registry_*_test.go the registry away, and refusing
 //
 // Random runs print their seed; SEED sets it.

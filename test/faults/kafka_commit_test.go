@@ -42,8 +42,9 @@ func TestPromise3TheOutcomeOfACommitIsUnknown(t *testing.T) {
 
 // cursorRecord is what is looked at of the record that says what has been published.
 type cursorRecord struct {
-	T   int64 `json:"t"`
-	Seq int64 `json:"seq"`
+	T    int64  `json:"t"`
+	Seq  int64  `json:"seq"`
+	Last string `json:"last"`
 }
 
 // cursor reads the newest committed cursor, past the gate, once no transaction is open.

@@ -59,7 +59,9 @@ type world struct {
 	registryURL               string // past the gate
 	// onlyAvro has writers write Avro alone: JSON is written with the newest schema that anybody stored.
 	onlyAvro bool
-	relays   []*relay
+	// lossy has half of the writers' commits not wait for the disk.
+	lossy  bool
+	relays []*relay
 }
 
 // newWorld prepares everything but relays.

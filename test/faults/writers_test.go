@@ -25,7 +25,7 @@ type event struct {
 }
 
 // committed is the log of the writers: what PostgreSQL has confirmed, and what nobody knows about because the connection was
-// lost in the commit. It is safe for concurrent use.
+// lost in the commit, or it did not wait for the disk. It is safe for concurrent use.
 type committed struct {
 	mu           sync.Mutex // guards the following
 	sure, unsure map[[16]byte]event
@@ -43,7 +43,7 @@ func (c *committed) add(events []event, err error) {
 	into := c.sure
 	var refused *pgconn.PgError
 	switch {
-	case errors.As(err, &refused) || errors.Is(err, pgx.ErrTxCommitRollback):
+	case errors.As(err, &refused) && refused.Severity != "FATAL" || errors.Is(err, pgx.ErrTxCommitRollback):
 		c.rolledBack++
 		return
 	case err != nil:
@@ -179,6 +179,10 @@ func (w *world) transaction(ctx context.Context, rng *rand.Rand, keys []string) 
 		return err
 	}
 	defer tx.Rollback(ctx)
+	unflushed, err := w.unflushed(tx, rng)
+	if err != nil {
+		return err
+	}
 	several := len(keys) > 1
 	if several && rng.IntN(3) == 0 { // a low xid, long before the first row
 		if _, err := tx.Exec(ctx, `select pg_current_xact_id(), pg_sleep($1)`, rng.Float64()*0.02); err != nil {
@@ -201,7 +205,10 @@ func (w *world) transaction(ctx context.Context, rng *rand.Rand, keys []string) 
 	if several && rng.IntN(10) == 0 {
 		return tx.Rollback(ctx)
 	}
-	w.log.add(events, tx.Commit(ctx))
+	if err = tx.Commit(ctx); err == nil && unflushed {
+		err = errUnflushed
+	}
+	w.log.add(events, err)
 	return nil
 }
 
