@@ -24,6 +24,6 @@ seconds when the leader is gone.`,
 	}
 	cmd.Flags().StringVar(&only, "outbox", "", "only the outbox of this `NAME` (default: all)")
 	listenFlag(cmd, &listen)
-	cmd.AddCommand(newRelayPause(a), newRelayResume(a), newRelayDrain(a), newRelayStatus(a), newRelayReanchor(a))
+	cmd.AddCommand(newRelayPause(a), newRelayResume(a), newRelayDrain(a), newRelayStatus(a), newRelayReanchor(a), newRelayReplay(a))
 	return cmd
 }

@@ -45,6 +45,7 @@
 //	                       the cursor meanwhile
 //	retain.go, retention.go
 //	                       published rows leave the table, a leaf at a time; pins.go keeps those that are still needed
+//	replay.go              retained events go out once more, into a topic of their own; no relay is needed
 //	status.go, trouble.go, step.go
 //	                       what an operator sees; watch.go, inflight.go, meter.go, metrics.go, gauges.go; inspect.go asks without a relay
 //	outside.go             names on Kafka, for tools that look at them from outside
