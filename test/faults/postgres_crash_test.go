@@ -127,7 +127,7 @@ func TestPromise1PostgresCrashesBeforeItsLogIsFlushed(t *testing.T) {
 		lost := c.lose()
 		gate := p.hold(t, containing("pg_current_wal_flush_lsn() end >= $1"))
 		c.commitAsync("lost")
-		<-gate.come
+		gate.wait(t)
 		c.mustRun(lost, `rollback`)
 		c.crash()
 		gate.release()

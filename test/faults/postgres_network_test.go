@@ -55,8 +55,8 @@ func TestPromise3ABadNetworkToPostgres(t *testing.T) {
 	w.finish()
 }
 
-// Promise 3: a leader that cannot reach PostgreSQL any more, though Kafka answers it, loses the lock without its help; the network
-// may even keep its connection. When it is back it stands by.
+// Promise 3: a leader that cannot reach PostgreSQL any more, though Kafka answers it, loses the lock without its help; the server
+// may not even hear that it has gone. When it is back it stands by.
 func TestPromise3CutOffFromPostgresForLongerThanTheLease(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"refused", "swallowed"} {
@@ -64,6 +64,7 @@ func TestPromise3CutOffFromPostgresForLongerThanTheLease(t *testing.T) {
 			t.Parallel()
 			db := harness.Postgres(t)
 			w := newWorld(t, setup{postgres: db.DSN})
+			p := w.behindProxy()
 			first := w.start("first")
 			first.until("to lead", leads)
 			other := w.start("other", "DATABASE_URL="+db.DSN) // past the gate
@@ -72,7 +73,7 @@ func TestPromise3CutOffFromPostgresForLongerThanTheLease(t *testing.T) {
 			first.until("to publish", published(w.log.events()))
 			end := w.postgres.mend
 			if how == "swallowed" {
-				end = w.postgres.swallow()
+				end = p.swallow(t)
 			} else {
 				w.postgres.cut()
 			}

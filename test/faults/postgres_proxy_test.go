@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -25,6 +26,7 @@ type refusing struct {
 	refused func(statement string) bool // nil: nothing is refused
 	times   int                         // that something was refused since refuse
 	held    *held                       // nil: nothing is held up
+	silent  chan struct{}               // nil: everything passes; else closed when it does again
 }
 
 // held is a statement that is held up on its way to the server.
@@ -32,6 +34,16 @@ type held struct {
 	wanted        func(statement string) bool
 	come, goes    chan struct{}
 	coming, going sync.Once
+}
+
+// wait waits until the statement is there.
+func (h *held) wait(t *testing.T) {
+	t.Helper()
+	select {
+	case <-h.come:
+	case <-time.After(patience):
+		t.Fatalf("after %v still waiting for the statement that is to be held up", patience)
+	}
 }
 
 // release lets the statement go on.
@@ -97,7 +109,7 @@ func (p *refusing) waitRefused(t *testing.T, times int) {
 	})
 }
 
-// hold holds up the statements that are wanted, from the first on: come is closed when it is there.
+// hold holds up the statements that are wanted, from the first on.
 func (p *refusing) hold(t *testing.T, wanted func(statement string) bool) *held {
 	h := &held{wanted: wanted, come: make(chan struct{}), goes: make(chan struct{})}
 	t.Cleanup(h.release)
@@ -118,6 +130,33 @@ func (p *refusing) holdUp(statement string) {
 	}
 }
 
+// swallow is a network that lets nothing through: not even that a client has gone. What was sent meanwhile is lost with its
+// connection.
+func (p *refusing) swallow(t *testing.T) (end func()) {
+	silent := make(chan struct{})
+	set := func(to chan struct{}) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.silent = to
+	}
+	set(silent)
+	end = sync.OnceFunc(func() { set(nil); close(silent) })
+	t.Cleanup(end)
+	return end
+}
+
+// swallowed says that what came is lost, once the network is back.
+func (p *refusing) swallowed() bool {
+	p.mu.Lock()
+	silent := p.silent
+	p.mu.Unlock()
+	if silent == nil {
+		return false
+	}
+	<-silent
+	return true
+}
+
 // answer is what a statement is answered instead; nil if it is passed on.
 func (p *refusing) answer(statement string) *pgproto3.ErrorResponse {
 	p.mu.Lock()
@@ -132,6 +171,8 @@ func (p *refusing) answer(statement string) *pgproto3.ErrorResponse {
 	}
 	return &pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: p.code, Message: "refused by the test"}
 }
+
+var errLost = errors.New("lost on the way")
 
 func (p *refusing) listen() {
 	for {
@@ -163,6 +204,9 @@ func (p *refusing) pass(client net.Conn) error {
 	if err != nil {
 		return err
 	}
+	if p.swallowed() {
+		return errLost
+	}
 	if _, asked := startup.(*pgproto3.SSLRequest); asked {
 		return errors.New("the test's servers speak no TLS")
 	}
@@ -182,6 +226,7 @@ func (p *refusing) pass(client net.Conn) error {
 	p.serving.Go(func() { // ends with either connection
 		defer client.Close()
 		_, _ = io.Copy(client, server)
+		p.swallowed() // nor does the client hear that the server has gone
 	})
 	return p.statements(from, server)
 }
@@ -195,6 +240,9 @@ func (p *refusing) statements(from *pgproto3.Backend, server net.Conn) error {
 		msg, err := from.Receive()
 		if err != nil {
 			return err
+		}
+		if p.swallowed() {
+			return errLost
 		}
 		statement := ""
 		switch m := msg.(type) {
