@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/millrace/millrace/schemas"
 )
@@ -61,6 +62,8 @@ type Config struct {
 
 	// Logger gets a line for each change of state. Default: nothing is logged.
 	Logger *slog.Logger
+	// Tracer makes a span for each event whose writer's trace (header traceparent) is sampled. Default: there are none.
+	Tracer trace.Tracer
 	// Registerer takes the metrics. Default: they are kept nowhere.
 	Registerer prometheus.Registerer
 }

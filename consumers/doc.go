@@ -32,7 +32,7 @@
 // position, systemic).
 //
 // The files in the order of reading: event.go, errors.go and processor.go (the contract), config.go, consumer.go (Run and the poll),
-// group.go (partitions come and go), lane.go and buffer.go (batches), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, monitor.go (lag,
+// group.go (partitions come and go), lane.go and buffer.go (batches), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, tracing.go (spans), monitor.go (lag,
 // freshness, Status), lag.go, deadletter.go, metrics.go.
 //
 // Not obvious:

@@ -136,8 +136,9 @@ func (l *lane) work(records []*kgo.Record) error {
 	if err := l.retry(outageDecode, func(ctx context.Context) error { return l.decode(ctx, records, &b) }); err != nil {
 		return err
 	}
-	began := time.Now()
+	began, end := time.Now(), l.c.trace(&b)
 	err := l.retry(outageProcess, func(ctx context.Context) error { return l.c.proc.Process(ctx, b) })
+	end(err)
 	switch {
 	case err == nil:
 		l.applied(b, time.Since(began))

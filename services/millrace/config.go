@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/schemas/registry"
@@ -32,9 +34,13 @@ type Config struct {
 	// Sinks by name. The name is part of the consumer group and of the dead-letter topic: do not change it.
 	Sinks map[string]*sink.Config `yaml:"sinks"`
 	HTTP  HTTP                    `yaml:"http"`
+	// Tracing sends spans to an OpenTelemetry collector. Off unless configured.
+	Tracing Tracing `yaml:"tracing"`
 
 	file *conf.File
-	dir  string
+	// tracer is nil where no spans are wanted.
+	tracer trace.Tracer
+	dir    string
 }
 
 // Registry says how the schema registry is reached.

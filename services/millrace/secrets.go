@@ -14,6 +14,7 @@ func (c *Config) hideSecrets() {
 	hide(&c.Kafka.SASL.Password)
 	hide(&c.Registry.Password)
 	c.Registry.URL = hideURL(c.Registry.URL)
+	c.Tracing.OTLP = hideURL(c.Tracing.OTLP)
 	for _, o := range c.Outboxes {
 		o.Postgres = hideURL(o.Postgres)
 		hide(&o.Password)

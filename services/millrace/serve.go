@@ -84,6 +84,11 @@ func (a *app) serve(cmd *cobra.Command, listen string, pick func(*Config) (choic
 			return errors.Join(c.file.Errorf("http.pprof", "%v", err), server.Close())
 		}
 	}
+	var flush func()
+	if c.tracer, flush, err = c.Tracing.tracer(cmd.Context(), a.logger); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	defer flush()
 	roles, err := c.roles(chosen, server, a.logger)
 	if err != nil {
 		return errors.Join(err, server.Close())
@@ -111,6 +116,7 @@ func (c *Config) roles(w choice, server *ops.Server, logger *slog.Logger) ([]nam
 	for _, name := range w.outboxes {
 		cfg := c.Outboxes[name].Config
 		cfg.Kafka, cfg.Registry, cfg.Logger, cfg.Metrics = opts, registry, logger.With("outbox", name), server.Metrics
+		cfg.Tracer = c.tracer
 		one, err := relay.New(cfg)
 		if err != nil {
 			return nil, c.file.Errorf("outboxes."+name, "%v", err)
@@ -129,7 +135,7 @@ func (c *Config) sinks(names []string, opts []kgo.Opt, registry *registry.Client
 	if err != nil {
 		return nil, err
 	}
-	parts := sink.Parts{Kafka: opts, Registry: registry, Catalogue: catalogue, Projections: projections, Logger: logger, Metrics: server.Metrics}
+	parts := sink.Parts{Kafka: opts, Registry: registry, Catalogue: catalogue, Projections: projections, Logger: logger, Metrics: server.Metrics, Tracer: c.tracer}
 	var out []named
 	for _, name := range names {
 		one, err := sink.New(*c.Sinks[name], parts)

@@ -33,6 +33,9 @@ func (c *Config) validate() error {
 	if err := c.validateSinks(); err != nil {
 		return err
 	}
+	if err := c.validateTracing(); err != nil {
+		return err
+	}
 	if _, port, err := net.SplitHostPort(c.HTTP.Listen); err != nil || port == "" {
 		return c.file.Errorf("http.listen", "%q is not host:port, such as 127.0.0.1:8088", c.HTTP.Listen)
 	}

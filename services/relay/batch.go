@@ -20,6 +20,8 @@ type batch struct {
 	places []spot
 	// oldest is when the oldest event published occurred.
 	oldest time.Time
+	// traced are those of the published whose writer traces them.
+	traced []traced
 	// bad is the first event that was parked for a fault of its own.
 	bad *Parked
 	// decided is what was decided about each row.

@@ -15,6 +15,7 @@ type commit struct {
 	oldest              time.Time
 	bad                 *Parked
 	free                []uuid.UUID
+	traced              []traced
 	// began is when its page was asked for, asked when the commit began, ended when its outcome was known.
 	began, asked, ended time.Time
 
@@ -26,7 +27,7 @@ type commit struct {
 func (l *loop) begins(f *flight) {
 	p := &commit{
 		cursor: f.cursor, published: f.batch.published, parked: f.batch.parked, released: f.batch.released,
-		discarded: f.batch.discarded, oldest: f.batch.oldest, bad: f.batch.bad, free: f.batch.free, began: f.began, asked: l.now(),
+		discarded: f.batch.discarded, oldest: f.batch.oldest, bad: f.batch.bad, free: f.batch.free, traced: f.batch.traced, began: f.began, asked: l.now(),
 		known: make(chan struct{}),
 	}
 	l.pending = p

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Registry is what the relay asks of a schema registry. *registry.Client of schemas/registry implements it; errors are
@@ -144,6 +145,9 @@ type Config struct {
 
 	// Logger receives changes of state. Default: nothing is logged.
 	Logger *slog.Logger `yaml:"-"`
+
+	// Tracer makes a span for each published event whose writer's trace (header traceparent) is sampled. Default: there are none.
+	Tracer trace.Tracer `yaml:"-"`
 
 	// Metrics is where the metrics of the package comment are registered, with the label outbox. Default: nowhere.
 	Metrics prometheus.Registerer `yaml:"-"`

@@ -48,6 +48,7 @@
 //	replay.go              retained events go out once more, into a topic of their own; no relay is needed
 //	status.go, trouble.go, step.go
 //	                       what an operator sees; watch.go, inflight.go, meter.go, metrics.go, gauges.go; inspect.go asks without a relay
+//	tracing.go             spans of events that their writers trace
 //	outside.go             names on Kafka, for tools that look at them from outside
 //
 // # Why two transactional ids

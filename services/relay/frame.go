@@ -195,6 +195,9 @@ func (f *framer) add(b *batch, e *store.Event, value []byte, writer []pair, seq 
 	r.Timestamp, exact = f.timestamp(e.OccurredAt)
 	r.Headers = f.appendHeaders(b, e, seq, writer, !exact)
 	b.add(r)
+	if f.cfg.Tracer != nil {
+		b.trace(e, writer, r.Partition, len(value))
+	}
 	if b.published++; b.published == 1 || e.OccurredAt.Before(b.oldest) {
 		b.oldest = e.OccurredAt
 	}

@@ -163,6 +163,7 @@ func (r *Relay) session(ctx context.Context, tell bool) error {
 // committed implements reporter.
 func (r *Relay) committed(c *commit) {
 	r.status.committed(c)
+	r.spans(c)
 	for _, id := range c.free { // not before: an unknown outcome would want the rows again
 		r.pins.drop(id)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
@@ -31,6 +32,8 @@ type Parts struct {
 	Projections []*projection.Projection
 	// Logger takes changes of state; lines carry the name of the sink.
 	Logger *slog.Logger
+	// Tracer makes the consumer's spans; nil for none.
+	Tracer trace.Tracer
 	// Metrics takes the metrics of the consumer and of the fold.
 	Metrics prometheus.Registerer
 }
@@ -125,6 +128,7 @@ func (s *Sink) consume(ctx context.Context, b backend) error {
 	c, err := consumers.New(consumers.Config{
 		Name: s.cfg.Name, Group: Group(s.cfg.Name), Topics: s.topics, Kafka: s.parts.Kafka, Registry: s.parts.Registry,
 		Catalogue: s.parts.Catalogue, BatchEvents: s.cfg.BatchEvents, SessionTimeout: s.cfg.sessionTimeout(), Logger: s.parts.Logger, Registerer: s.parts.Metrics,
+		Tracer: s.parts.Tracer,
 	}, folder)
 	if err != nil {
 		return errors.Join(err, letters.Close())
