@@ -246,11 +246,15 @@ func TestWhatIsNotSentIsSeenFromMetrics(t *testing.T) {
 	kafka.set(true)
 	late(countedSchema(r.topic))
 	fires("Kafka is away", "leader oldest_unpublished_age_seconds trouble")
-	if n := scrape(t, reg)["millrace_relay_backlog_events"]; n != 1 {
-		t.Errorf("%v events are behind", n)
-	}
+	late(countedSchema(r.topic)) // while no session is up
+	eventually(t, "both to be counted", func() error {
+		if n := scrape(t, reg)["millrace_relay_backlog_events"]; n != 2 {
+			return fmt.Errorf("%v events are behind", n)
+		}
+		return nil
+	})
 	kafka.set(false)
-	run.untilSeq(2)
+	run.untilSeq(3)
 	fires("Kafka is back", "")
 
 	r.answer(a)(a.Pause(t.Context(), "a test"))
@@ -258,7 +262,7 @@ func TestWhatIsNotSentIsSeenFromMetrics(t *testing.T) {
 	run.until("the backlog to be seen", func(s relay.Status) bool { return s.Backlog == 1 })
 	fires("the outbox is paused", "paused")
 	r.answer(a)(a.Resume(t.Context()))
-	run.untilSeq(3)
+	run.untilSeq(4)
 	fires("the outbox is resumed", "")
 
 	ids.set(func(string, string) error { return errUnavailable })
@@ -266,6 +270,6 @@ func TestWhatIsNotSentIsSeenFromMetrics(t *testing.T) {
 	late(r.laterSchema())
 	fires("the registry is away", "oldest_unpublished_age_seconds trouble")
 	ids.set(nil)
-	run.untilSeq(4)
+	run.untilSeq(5)
 	fires("the registry is back", "")
 }
