@@ -217,13 +217,12 @@ func TestPublishedLeavesAreLeftOut(t *testing.T) {
 func TestReaderIsNotFooledByTheRing(t *testing.T) {
 	db, conn := newOutbox(t)
 	r := newReader(t, db)
-	var last Snapshot
 	for range 7 {
 		fill(t, conn, "k", 3)
 		turn(t, conn, Turned)
 	}
-	_, last = open(t, r, last, 1000)
-	last = settled(t, conn)
+	open(t, r, Snapshot{}, 1000)
+	last := settled(t, conn)
 	for range 3 {
 		_, last = open(t, r, last, 10)
 	}

@@ -82,9 +82,6 @@ func (c *parkedContents) row(ctx context.Context, p *Parked) (store.Event, bool,
 	return store.ReadEvent(ctx, c.conn, c.schema, p.Row, p.EventID)
 }
 
-// forget lets go of the stretch, which may be large.
-func (c *parkedContents) forget() { c.stretch = nil }
-
 func (c *parkedContents) close() {
 	if c.conn != nil {
 		closeConn(c.conn)

@@ -65,6 +65,7 @@ type loop struct {
 	// broken says that a transaction was lost on its way.
 	broken bool
 	idle   time.Duration // next pause
+	opened time.Time     // when the last window was
 }
 
 // window is a window of the source.
@@ -94,6 +95,9 @@ func (l *loop) poll(ctx, work context.Context) error {
 		}
 		if busy {
 			l.idle = l.cfg.PollMin
+			if err := l.space(ctx); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := l.land(); err != nil {
@@ -119,6 +123,19 @@ func (l *loop) turn(ctx, work context.Context) (busy bool, err error) {
 	}
 	busy, err = l.step(ctx, work)
 	return busy || asked, err
+}
+
+// space waits until the next transaction may be opened. In a backlog it does not.
+func (l *loop) space(ctx context.Context) error {
+	left := l.cfg.Spacing - l.now().Sub(l.opened)
+	if l.cursor.inWindow() || left <= 0 {
+		return nil
+	}
+	if err := l.land(); err != nil {
+		return err
+	}
+	_ = sleep(ctx, left)
+	return nil
 }
 
 // rest pauses between polls, longer each time, and looks at the commit under way.
@@ -195,6 +212,12 @@ func (l *loop) next(ctx context.Context) (store.Page, error) {
 		}
 		return l.page(ctx)
 	}
+	// The later a window is opened the more it holds: what is committed while the last transaction is on its way need not
+	// wait for the one after the next.
+	if err := l.land(); err != nil {
+		return store.Page{}, err
+	}
+	l.opened = l.now()
 	w, page, err := l.source.Open(ctx, l.cursor.Last, l.cfg.PageSize)
 	if err != nil {
 		return store.Page{}, fmt.Errorf("open a window after %s: %w", l.cursor.Last, err)

@@ -34,6 +34,7 @@ func (r *rig) fingerprint() schemas.Fingerprint {
 
 func (r *rig) parked() []*relay.Parked {
 	r.t.Helper()
+	r.stableEnds(r.t.Context(), relay.ParkedTopic(r.name)) // a commit is known before its markers are written
 	all, err := relay.ListParked(r.t.Context(), []kgo.Opt{kgo.SeedBrokers(r.brokers...)}, r.name)
 	if err != nil {
 		r.t.Fatal(err)

@@ -1,7 +1,6 @@
 package relay_test
 
 import (
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -161,6 +160,6 @@ func TestPromise2NewEventsQueueBehindALineThatIsReleased(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		r.checkPublished()
-		t.Log(fmt.Sprintf("%d events released while %d were written", got.Released, r.rows()))
+		t.Logf("%d events released while %d were written", got.Released, r.rows())
 	})
 }

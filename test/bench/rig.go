@@ -35,9 +35,6 @@ type rig struct {
 	sample []sampled
 }
 
-// kafkaHeapMB is the broker's heap: more than tests need, so that its collector is no bottleneck.
-const kafkaHeapMB = 1024
-
 // newRig starts the servers. Close it, also after an error.
 func newRig(ctx context.Context, o Options, report *Report) (r *rig, err error) {
 	r = &rig{opts: o, out: o.Progress, report: report}
@@ -69,7 +66,7 @@ func (r *rig) start(ctx context.Context) error {
 	if r.postgres, err = harness.StartPostgres(r.postgresOptions()); err != nil {
 		return err
 	}
-	if r.kafka, err = harness.StartKafka(harness.KafkaOptions{HeapMB: kafkaHeapMB}); err != nil {
+	if r.kafka, err = harness.StartKafka(harness.KafkaOptions{AsShipped: true}); err != nil {
 		return err
 	}
 	if r.registry, err = harness.StartRegistry(); err != nil {

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -23,6 +24,8 @@ import (
 type KafkaOptions struct {
 	Settings map[string]string // broker settings (server.properties)
 	HeapMB   int               // heap of the server in MiB; 0: 512
+	// AsShipped gives the server the heap and the collector that Kafka's own scripts give it (1 GiB, G1), for measurements.
+	AsShipped bool
 	// Proxies are ports of 127.0.0.1 on which proxies of the test's own listen.
 	// The broker listens for each on a port of its own (ProxiedPorts) and tells
 	// whoever comes that way to go on through that proxy.
@@ -43,9 +46,12 @@ type KafkaProcess struct {
 	Listener map[string]string
 
 	java, libs, config string
-	heapMB             int
+	jvm                []string // heap and collector
 	process            *Process
 }
+
+// asShipped is how Kafka's own scripts start a broker.
+var asShipped = []string{"-server", "-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"}
 
 // brokerSettings make one small node out of defaults meant for a cluster.
 var brokerSettings = map[string]string{
@@ -108,9 +114,9 @@ func KafkaServerOfPackage(t testing.TB, o KafkaOptions) (*KafkaProcess, error) {
 }
 
 func startKafka(o KafkaOptions) (*KafkaProcess, error) {
-	s := &KafkaProcess{heapMB: o.HeapMB}
-	if s.heapMB == 0 {
-		s.heapMB = 512
+	s := &KafkaProcess{jvm: []string{"-Xms128m", fmt.Sprintf("-Xmx%dm", cmp.Or(o.HeapMB, 512)), "-XX:+UseSerialGC"}}
+	if o.AsShipped {
+		s.jvm = asShipped
 	}
 	var err error
 	if s.java, err = java("kafka"); err != nil {
@@ -206,8 +212,7 @@ func (s *KafkaProcess) format() error {
 func (s *KafkaProcess) start() error {
 	p, err := start(Command{
 		Path: s.java, Name: "kafka", Dir: filepath.Dir(s.config),
-		Args: []string{"-Xms128m", fmt.Sprintf("-Xmx%dm", s.heapMB), "-XX:+UseSerialGC",
-			"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", s.libs, "kafka.Kafka", s.config},
+		Args: append(slices.Clone(s.jvm), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", s.libs, "kafka.Kafka", s.config),
 	})
 	if err != nil {
 		return err
