@@ -23,9 +23,9 @@ moment the command has written it; the command returns when the leading relay
 has heeded it and nothing is on its way any more. Writers go on as before, and
 so does the relay's lock: no other relay takes over.
 
-A paused relay is ready (/readyz), for this is wanted; it says that it is paused,
-and so do the metric millrace_relay_paused and "millrace relay status". Parked
-events can be discarded meanwhile, but not released.`,
+A paused relay is ready (/readyz), for this is wanted; it says that it is
+paused, and so do the metric millrace_relay_paused and "millrace relay status".
+Parked events can be discarded meanwhile, but not released.`,
 		Example: "  millrace relay pause --reason 'the topic is being moved'\n  millrace relay pause --outbox shop -o json",
 		Args:    takes(),
 	}

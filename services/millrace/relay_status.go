@@ -19,8 +19,9 @@ func newRelayStatus(a *app) *cobra.Command {
 		Use:   "status",
 		Short: "Show who leads each outbox, how far it is published, what is parked, and whether it is paused",
 		Long: `Show who leads each outbox, how far it is published, what is parked, what the
-table retains, and whether it is paused. It asks Postgres and Kafka and no relay, so it answers from any
-machine, and also when no relay runs. Exit status 1 if one cannot be told.`,
+table retains, and whether it is paused. It asks Postgres and Kafka and no
+relay, so it answers from any machine, and also when no relay runs. Exit status
+1 if one cannot be told.`,
 		Example: "  millrace relay status\n  millrace relay status --outbox shop -o json",
 		Args:    takes(),
 	}

@@ -52,8 +52,9 @@ func newStatus(a *app) *cobra.Command {
 		Short: "Show how far every outbox is published and every sink has come",
 		Long: `Show how far every outbox is published and every sink has come: for an outbox,
 events published, events waiting, the age of the oldest of them, events parked,
-how much the table retains and since when, and when the cursor moved; for a sink, records still to apply, dead letters,
-processes, and the state of its consumer group.
+how much the table retains and since when, and when the cursor moved; for a
+sink, records still to apply, dead letters, processes, and the state of its
+consumer group.
 
 It asks Postgres and Kafka, so it also answers when nothing of Millrace runs.
 Exit status 1 if one cannot be told.`,
