@@ -22,6 +22,8 @@ var unstable = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`), "2000-01-01 00:00:00"},
 	{regexp.MustCompile(`\b[\d.]+(ns|µs|ms|s|m\d+s) ago`), "1s ago"},
 	{regexp.MustCompile(`, [\d.]+(µs|ms|s)\)`), ", 1ms)"},
+	{regexp.MustCompile(`RETAINED +`), "RETAINED  "},
+	{regexp.MustCompile(`\b[\d.]+ ([KMG]i)?B(, [\d.]+(ns|µs|ms|s|m\d+s))?  +`), "1.0 MiB, 1s  "},
 	{regexp.MustCompile(`127\.0\.0\.1:\d{5}`), "127.0.0.1:12345"},
 }
 
