@@ -1,11 +1,6 @@
 package main
 
-import (
-	"os"
-	"runtime/debug"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 func newRelay(a *app) *cobra.Command {
 	var only, listen string
@@ -21,7 +16,6 @@ seconds when the leader is gone.`,
 			if len(got) > 0 {
 				return unknown(cmd, got[0])
 			}
-			collectOften()
 			return a.serve(cmd, listen, func(c *Config) (choice, error) {
 				names, err := c.outboxNames(only)
 				return choice{outboxes: names}, err
@@ -32,12 +26,4 @@ seconds when the leader is gone.`,
 	listenFlag(cmd, &listen)
 	cmd.AddCommand(newRelayPause(a), newRelayResume(a), newRelayDrain(a), newRelayStatus(a), newRelayReanchor(a), newRelayReplay(a))
 	return cmd
-}
-
-// collectOften trades a little CPU for a fifth of the memory: the relay's pages are used again and again, so there is little to
-// collect, and what GOGC says counts more than how often it runs.
-func collectOften() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 }
