@@ -20,7 +20,7 @@ import (
 //
 // Nothing shuts out a relay that was frozen and wakes. What it can do is bounded like this. All records on the cursor
 // partition are non-transactional, so those of one relay have consecutive offsets unless somebody else writes between
-// them. A relay that starts claims the cursor with a higher epoch; its claim must land at the end of what it has read. From
+// them. A relay that starts claims the cursor with a higher epoch; its claim must land at the end of what it has read, or nobody heeds it. From
 // then on the other's next record lands behind a stranger's: it sees that in the acknowledgement, sends nothing more, and
 // readers skip the record for its epoch. So every event was announced before it was sent, by a relay that knew all that was
 // announced before: an event has one version. What a zombie still sends are events of its last intent, with the versions
@@ -182,7 +182,7 @@ func (a *atLeastOnce) send(ctx context.Context, records []*kgo.Record) error {
 // claim takes the cursor over at a start. end is the offset up to which the log was read.
 func (a *atLeastOnce) claim(ctx context.Context, outbox string, cur *cursor, end int64) error {
 	cur.Epoch++
-	cur.Writer, cur.Claim = a.writer, true
+	cur.Writer, cur.Claim, cur.At = a.writer, true, end
 	record, err := cur.record(outbox)
 	if err != nil {
 		return err

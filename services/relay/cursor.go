@@ -212,7 +212,7 @@ func checkPartitions(all map[string]int32) error {
 // clone returns a copy that shares nothing that changes, and claims nothing.
 func (c *cursor) clone() *cursor {
 	d := *c
-	d.Claim = false
+	d.Claim, d.At = false, 0
 	d.Partitions = make(map[string]int32, len(c.Partitions))
 	for topic, n := range c.Partitions {
 		d.Partitions[topic] = n

@@ -109,7 +109,7 @@ func FuzzDecodeCursor(f *testing.F) {
 // What a relay that delivers at least once adds comes back as it was; what none writes is refused.
 func TestCursorsWithAnIntent(t *testing.T) {
 	c := someCursor()
-	c.stamp = stamp{Epoch: 3, Writer: "w", Claim: true}
+	c.stamp = stamp{Epoch: 3, Writer: "w", Claim: true, At: 70}
 	c.Intent = &intent{Upper: c.Upper, Row: 900, Done: 1, Partitions: map[string]int32{"new": 3}}
 	for i := range 10 {
 		c.Intent.add(i == 4, int64(c.Seq)+int64(2*i), int64(c.Seq)+int64(i))
@@ -122,7 +122,7 @@ func TestCursorsWithAnIntent(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(back.Intent, c.Intent) || back.stamp != c.stamp {
 		t.Fatalf("%v\n%+v\n%+v", err, back, c)
 	}
-	if back.clone().Claim {
+	if back.clone().stamp != (stamp{Epoch: 3, Writer: "w"}) {
 		t.Error("a copy claims the cursor again")
 	}
 	for name, spoil := range map[string]func(*intent){

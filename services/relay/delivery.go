@@ -106,7 +106,7 @@ func (s *session) own(ctx context.Context, log *partitionLog, cur *cursor) error
 func (s *session) claimExactlyOnce(ctx context.Context, log *partitionLog, cur *cursor) error {
 	cur.T++
 	cur.Epoch++
-	cur.Writer, cur.Claim = "", true
+	cur.Writer, cur.Claim, cur.At = "", true, log.end
 	record, err := cur.record(s.cfg.Outbox)
 	if err != nil {
 		return err

@@ -15,21 +15,23 @@ type stamp struct {
 	Writer string `json:"writer,omitempty"`
 	// Claim says that the record was written at a start, to take the cursor over.
 	Claim bool `json:"claim,omitempty"`
+	// At is the offset where a claim lands if nothing was written since its writer read the log.
+	At int64 `json:"at,omitempty"`
 }
 
 // reign goes through cursor records in the order of the log, and keeps the newest that counts.
 //
-// What a relay writes that was overtaken does not count: it was decided without knowing what came between. Of several
-// that claim the same epoch the first has it; the others look at the offset of their claim, see that they were not, and
-// write nothing more.
+// What was decided without knowing what came before it does not count: a record of a relay that was overtaken, and a claim
+// behind which something else came to lie first. The relay whose claim it was sees that in the acknowledgement and writes
+// nothing more; what the other announced in between stays announced.
 type reign struct {
 	stamp
 	value []byte
 }
 
-func (r *reign) see(value []byte) {
+func (r *reign) see(offset int64, value []byte) {
 	s := stampOf(value)
-	void := s.Epoch < r.Epoch || r.value != nil && s.Epoch == r.Epoch && s.Claim && s.Writer != r.Writer
+	void := s.Epoch < r.Epoch || s.Claim && s.At != offset
 	if !void {
 		r.stamp, r.value = s, value
 	}
@@ -52,7 +54,7 @@ func (l *partitionLog) newestCursor(ctx context.Context) ([]byte, error) {
 		var r reign
 		err := l.scan(ctx, from, func(rec *kgo.Record) bool {
 			if string(rec.Key) == cursorKey && rec.Value != nil {
-				r.see(rec.Value)
+				r.see(rec.Offset, rec.Value)
 			}
 			return true
 		})

@@ -72,9 +72,9 @@ func (k *fakeLog) highest(_ context.Context, topic string) (int64, error) {
 // newest is what a start reads back.
 func (k *fakeLog) newest() *cursor {
 	var r reign
-	for _, rec := range k.records {
+	for i, rec := range k.records {
 		if string(rec.Key) == cursorKey && internal(rec.Topic) {
-			r.see(rec.Value)
+			r.see(int64(i), rec.Value)
 		}
 	}
 	if r.value == nil {
@@ -230,27 +230,34 @@ func TestAnIntentOutlivesSmallerPages(t *testing.T) {
 
 // What a relay wrote that had been overtaken is not believed, whatever the order.
 func TestPromise3RecordsOfAnOvertakenRelayDoNotCount(t *testing.T) {
-	record := func(epoch int64, writer string, claim bool, seq int64) []byte {
-		c := &cursor{T: 1, Seq: seq, Source: store.Source{SystemID: "1"}, stamp: stamp{Epoch: epoch, Writer: writer, Claim: claim}}
+	said := func(s stamp, seq int64) []byte {
+		c := &cursor{T: 1, Seq: seq, Source: store.Source{SystemID: "1"}, stamp: s}
 		value, err := c.encode()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return value
 	}
+	record := func(epoch int64, writer string, seq int64) []byte {
+		return said(stamp{Epoch: epoch, Writer: writer}, seq)
+	}
+	claim := func(epoch int64, writer string, at, seq int64) []byte {
+		return said(stamp{Epoch: epoch, Writer: writer, Claim: true, At: at}, seq)
+	}
 	for name, test := range map[string]struct {
 		log  [][]byte
 		want int64 // seq
 	}{
-		"transactions only":            {[][]byte{record(0, "", false, 1), record(0, "", false, 2)}, 2},
-		"a zombie":                     {[][]byte{record(1, "a", true, 1), record(2, "b", true, 2), record(1, "a", false, 3)}, 2},
-		"a late claim":                 {[][]byte{record(2, "a", true, 1), record(2, "a", false, 2), record(2, "b", true, 1)}, 2},
-		"only the late claim is there": {[][]byte{record(2, "b", true, 1), record(2, "a", false, 2)}, 2},
-		"transactions afterwards":      {[][]byte{record(1, "a", true, 1), record(2, "", true, 2), record(2, "", false, 3), record(1, "a", false, 9)}, 3},
+		"transactions only":             {[][]byte{record(0, "", 1), record(0, "", 2)}, 2},
+		"a zombie":                      {[][]byte{claim(1, "a", 0, 1), claim(2, "b", 1, 2), record(1, "a", 3)}, 2},
+		"two claim at once":             {[][]byte{claim(2, "a", 0, 1), claim(2, "b", 0, 3), record(2, "a", 2)}, 2},
+		"a claim behind what it missed": {[][]byte{claim(1, "a", 0, 1), record(1, "a", 2), claim(2, "b", 1, 1)}, 2},
+		"and what is written after it":  {[][]byte{claim(1, "a", 0, 1), record(1, "a", 2), claim(2, "b", 1, 1), record(1, "a", 3)}, 3},
+		"transactions afterwards":       {[][]byte{claim(1, "a", 0, 1), claim(2, "", 1, 2), record(2, "", 3), record(1, "a", 9)}, 3},
 	} {
 		var r reign
-		for _, value := range test.log {
-			r.see(value)
+		for offset, value := range test.log {
+			r.see(int64(offset), value)
 		}
 		if c, err := decodeCursor(r.value); err != nil || c.Seq != test.want {
 			t.Errorf("%s: %+v, %v, want seq %d", name, c, err, test.want)
