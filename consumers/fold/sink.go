@@ -49,7 +49,8 @@ type Claim struct {
 	Epoch int64
 	// Next is the offset to apply next; -1 if nothing was ever applied.
 	Next int64
-	// Quarantined are the keys of the partition whose events go to the dead-letter topic, with the offset that began it.
+	// Quarantined are the keys of the partition whose events go to the dead-letter topic, with the offset of the first event that
+	// is there and not applied.
 	Quarantined map[string]int64
 }
 
@@ -87,6 +88,11 @@ type Commit struct {
 	Events []consumers.Event
 	// Changes are the new states by entity, one per key, in order of key.
 	Changes map[string][]Change
-	// Quarantine are keys to quarantine from now on, with the offset that began it.
+	// Quarantine are keys to quarantine from now on, with the offset that began it. A key that is quarantined already keeps its
+	// offset, unless it is in Lifted as well.
 	Quarantine map[string]int64
+	// Lifted are keys whose quarantine ends with this commit, before Quarantine begins: a key in both gets the offset that it has
+	// there. Lifting a key that is not quarantined changes nothing. A commit that lifts may leave the position as it is (From equals
+	// Next); it is never repeated with the same epoch.
+	Lifted []string
 }

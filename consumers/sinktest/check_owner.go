@@ -17,6 +17,8 @@ func ownerChecks() []check {
 		one("a stale owner is fenced before anything was committed", checkStaleOwnerFirst),
 		one("quarantine marks survive", checkQuarantine),
 		one("quarantine marks are part of the batch", checkQuarantineAtomic),
+		one("quarantine marks are lifted", checkLifted),
+		one("a mark is lifted with the states or not at all", checkLiftedAtomic),
 		one("lanes work at the same time", checkLanes),
 	}
 }

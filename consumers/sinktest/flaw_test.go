@@ -34,6 +34,11 @@ var flaws = map[string]func(*Memory) fold.Sink{
 	"quarantine is forgotten":                func(m *Memory) fold.Sink { return &noQuarantine{m} },
 	"quarantine is written before the check": func(m *Memory) fold.Sink { return &quarantineFirst{m} },
 	"quarantine is replaced by the newest":   func(m *Memory) fold.Sink { return &newestQuarantine{m} },
+	"marks stay":                             func(m *Memory) fold.Sink { return &neverLifts{m} },
+	"all marks are lifted":                   func(m *Memory) fold.Sink { return &liftsAll{m} },
+	"marks are lifted before the check":      func(m *Memory) fold.Sink { return &liftsFirst{m} },
+	"marks are set before others are lifted": func(m *Memory) fold.Sink { return &liftsLast{m} },
+	"marks are lifted, states are not kept":  func(m *Memory) fold.Sink { return &liftsOnly{m} },
 	"unknown entities are left out":          func(m *Memory) fold.Sink { return &skipsUnknown{m} },
 	"empty batches are left out":             func(m *Memory) fold.Sink { return &skipsEmpty{m} },
 	"events are lost":                        func(m *Memory) fold.Sink { return &losesEvents{m} },
@@ -340,6 +345,48 @@ type newestQuarantine struct{ *Memory }
 func (s *newestQuarantine) Commit(ctx context.Context, c fold.Commit) error {
 	if len(c.Quarantine) > 0 {
 		s.edit(c.TopicPartition, func(p *memoryPartition) { clear(p.quarantined) })
+	}
+	return s.Memory.Commit(ctx, c)
+}
+
+type neverLifts struct{ *Memory }
+
+func (s *neverLifts) Commit(ctx context.Context, c fold.Commit) error {
+	c.Lifted = nil
+	return s.Memory.Commit(ctx, c)
+}
+
+type liftsAll struct{ *Memory }
+
+func (s *liftsAll) Commit(ctx context.Context, c fold.Commit) error {
+	if len(c.Lifted) > 0 {
+		s.edit(c.TopicPartition, func(p *memoryPartition) { c.Lifted = slices.Collect(maps.Keys(p.quarantined)) })
+	}
+	return s.Memory.Commit(ctx, c)
+}
+
+type liftsFirst struct{ *Memory }
+
+func (s *liftsFirst) Commit(ctx context.Context, c fold.Commit) error {
+	s.edit(c.TopicPartition, func(p *memoryPartition) { p.mark(fold.Commit{Lifted: c.Lifted}) })
+	return s.Memory.Commit(ctx, c)
+}
+
+type liftsLast struct{ *Memory }
+
+func (s *liftsLast) Commit(ctx context.Context, c fold.Commit) error {
+	err := s.Memory.Commit(ctx, c)
+	if err == nil {
+		s.edit(c.TopicPartition, func(p *memoryPartition) { p.mark(fold.Commit{Lifted: c.Lifted}) })
+	}
+	return err
+}
+
+type liftsOnly struct{ *Memory }
+
+func (s *liftsOnly) Commit(ctx context.Context, c fold.Commit) error {
+	if len(c.Lifted) > 0 {
+		c.Changes, c.Events = nil, nil
 	}
 	return s.Memory.Commit(ctx, c)
 }

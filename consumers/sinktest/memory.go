@@ -116,12 +116,24 @@ func (m *Memory) Commit(ctx context.Context, c fold.Commit) error {
 		}
 	}
 	m.store.events = append(m.store.events, c.Events...)
-	maps.Copy(p.quarantined, c.Quarantine)
+	p.mark(c)
 	p.next = c.Next
 	if m.crash == "after" {
 		return errCrashed
 	}
 	return nil
+}
+
+// mark lifts and sets quarantine marks. A key that keeps its mark keeps the offset.
+func (p *memoryPartition) mark(c fold.Commit) {
+	for _, key := range c.Lifted {
+		delete(p.quarantined, key)
+	}
+	for key, offset := range c.Quarantine {
+		if _, marked := p.quarantined[key]; !marked {
+			p.quarantined[key] = offset
+		}
+	}
 }
 
 // check refuses what cannot be stored, before anything is.

@@ -42,14 +42,14 @@ func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
 
 // part is what one script call does, besides its checks.
 type part struct {
-	states      []string // names
-	contents    []any    // of each state: version, bytes
-	cached      []string // names of values and leases
-	quarantined []any    // key, offset, …
-	bytes       int
+	states   []string // names
+	contents []any    // of each state: version, bytes
+	cached   []string // names of values and leases
+	marks    []any    // key, what becomes of its mark, …
+	bytes    int
 }
 
-func (p *part) keys() int { return len(p.states) + len(p.cached) + len(p.quarantined)/2 }
+func (p *part) keys() int { return len(p.states) + len(p.cached) + len(p.marks)/2 }
 
 // plan cuts a batch into parts. Nothing is sent before all of it is known to be well-formed.
 func (s *Sink) plan(c fold.Commit) ([]*part, error) {
@@ -84,11 +84,30 @@ func (s *Sink) plan(c fold.Commit) ([]*part, error) {
 			p.contents = append(p.contents, fmt.Sprintf("%0*d", versionDigits, max(change.Version, 0)), state)
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(c.Quarantine)) {
+	// After the states: a mark that is lifted lets the key's next events pass.
+	marks := marksOf(c)
+	for _, key := range slices.Sorted(maps.Keys(marks)) {
 		p := room(1, len(key))
-		p.quarantined = append(p.quarantined, key, c.Quarantine[key])
+		p.marks = append(p.marks, key, marks[key])
 	}
 	return parts, nil
+}
+
+// marksOf says what becomes of the mark of each key: "" lifts it, "+n" sets one if there is none, "=n" replaces it. A key has one
+// entry, so that no part of a batch leaves it without the mark that it is to have.
+func marksOf(c fold.Commit) map[string]string {
+	marks := make(map[string]string, len(c.Lifted)+len(c.Quarantine))
+	for _, key := range c.Lifted {
+		marks[key] = ""
+	}
+	for key, offset := range c.Quarantine {
+		if _, lifted := marks[key]; lifted {
+			marks[key] = fmt.Sprintf("=%d", offset)
+		} else {
+			marks[key] = fmt.Sprintf("+%d", offset)
+		}
+	}
+	return marks
 }
 
 func (s *Sink) run(ctx context.Context, c fold.Commit, p *part, last bool) error {
@@ -100,7 +119,7 @@ func (s *Sink) run(ctx context.Context, c fold.Commit, p *part, last bool) error
 		next = strconv.FormatInt(c.Next, 10)
 	}
 	keys := slices.Concat(s.partitionKeys(c.TopicPartition), p.states, p.cached)
-	args := slices.Concat([]any{c.Epoch, owner, c.From, next, len(p.states), len(p.quarantined) / 2}, p.contents, p.quarantined)
+	args := slices.Concat([]any{c.Epoch, owner, c.From, next, len(p.states), len(p.marks) / 2}, p.contents, p.marks)
 	reply, err := commitScript.Run(ctx, s.rdb, keys, args...).StringSlice()
 	if err != nil {
 		return classify(err)

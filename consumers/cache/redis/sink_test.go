@@ -244,12 +244,12 @@ func TestALargeBatchIsCutUpAndWritesStatesAfterTheirInvalidations(t *testing.T) 
 		changes = append(changes, account(fmt.Sprintf("k%02d", i), i+1, keys...))
 	}
 	c := batch(1, 0, changes...)
-	c.Quarantine = map[string]int64{"q1": 1, "q2": 2}
+	c.Quarantine, c.Lifted = map[string]int64{"q1": 1, "q2": 2}, []string{"q2", "q3"}
 	parts, err := s.plan(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone, written, quarantined := map[string]bool{}, 0, map[any]any{}
+	gone, written, marks := map[string]bool{}, 0, map[any]any{}
 	for i, p := range parts {
 		if p.keys() > s.maxKeys || p.bytes > s.maxBytes {
 			t.Errorf("part %d has %d keys and %d bytes", i, p.keys(), p.bytes)
@@ -265,11 +265,14 @@ func TestALargeBatchIsCutUpAndWritesStatesAfterTheirInvalidations(t *testing.T) 
 			}
 			written++
 		}
-		for q := range slices.Chunk(p.quarantined, 2) {
-			quarantined[q[0]] = q[1]
+		for q := range slices.Chunk(p.marks, 2) {
+			if written < len(changes) {
+				t.Errorf("part %d changes the mark of %s before every state is written", i, q[0])
+			}
+			marks[q[0]] = q[1]
 		}
 	}
-	if len(parts) < 20 || written != 20 || !maps.Equal(quarantined, map[any]any{"q1": int64(1), "q2": int64(2)}) {
-		t.Errorf("%d parts write %d states and quarantine %v", len(parts), written, quarantined)
+	if len(parts) < 20 || written != 20 || !maps.Equal(marks, map[any]any{"q1": "+1", "q2": "=2", "q3": ""}) {
+		t.Errorf("%d parts write %d states and marks %v", len(parts), written, marks)
 	}
 }

@@ -141,7 +141,7 @@ func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
 	if err := s.crashAt("before the batch"); err != nil {
 		return err
 	}
-	if err := s.write(ix, batch, c.TopicPartition, p, p.record.with(c.Next, c.Quarantine)); err != nil {
+	if err := s.write(ix, batch, c.TopicPartition, p, p.record.with(c)); err != nil {
 		return fmt.Errorf("commit %s/%d from %d to %d to search index: %w", c.Topic, c.Partition, c.From, c.Next, err)
 	}
 	return s.crashAt("after the batch")

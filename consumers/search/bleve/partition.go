@@ -10,6 +10,7 @@ import (
 	"github.com/blevesearch/bleve/v2"
 
 	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/fold"
 )
 
 // partitionsKey is the internal value that lists the partitions ever claimed: bleve cannot list its internal values.
@@ -44,19 +45,22 @@ func (r record) put(batch *bleve.Batch, tp consumers.TopicPartition) error {
 }
 
 // with returns the record after a batch.
-func (r record) with(next int64, quarantine map[string]int64) record {
-	r.Next = next
-	if len(quarantine) > 0 {
-		r.Quarantined = maps.Clone(r.Quarantined)
-		if r.Quarantined == nil {
-			r.Quarantined = map[string]int64{}
-		}
-		for key, offset := range quarantine {
-			if _, already := r.Quarantined[key]; !already {
-				r.Quarantined[key] = offset
-			}
+func (r record) with(c fold.Commit) record {
+	r.Next = c.Next
+	if len(c.Quarantine)+len(c.Lifted) == 0 {
+		return r
+	}
+	marks := map[string]int64{}
+	maps.Copy(marks, r.Quarantined)
+	for _, key := range c.Lifted {
+		delete(marks, key)
+	}
+	for key, offset := range c.Quarantine {
+		if _, already := marks[key]; !already {
+			marks[key] = offset
 		}
 	}
+	r.Quarantined = marks
 	return r
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/millrace/millrace/consumers/fold"
 )
 
-// admit claims a partition, or moves its position and marks its quarantined keys. It says false, with the reason in r.err, for a
+// admit claims a partition, or moves its position and lifts and sets the marks of quarantined keys. It says false, with the reason in r.err, for a
 // batch of an owner that is none any more or that does not begin where the last one ended.
 //
 // Promise 4: epoch and position are compared and set in the transaction of the rows.
@@ -33,6 +33,11 @@ func (wr *writer) admit(ctx context.Context, r *request) (bool, error) {
 	if n != 1 {
 		r.err, err = wr.whyNot(ctx, c)
 		return false, err
+	}
+	for _, key := range c.Lifted {
+		if err := wr.lift(ctx, c.TopicPartition, key); err != nil {
+			return false, err
+		}
 	}
 	for key, offset := range c.Quarantine {
 		if err := wr.quarantine(ctx, c.TopicPartition, key, offset); err != nil {
@@ -86,6 +91,11 @@ func (wr *writer) position(ctx context.Context, tp consumers.TopicPartition) (c 
 			return nil
 		})
 	return c, ok, err
+}
+
+// lift takes the mark off a key.
+func (wr *writer) lift(ctx context.Context, tp consumers.TopicPartition, key string) error {
+	return execute(ctx, wr.conn, `DELETE FROM millrace.quarantine WHERE topic = ? AND partition = ? AND key = ?`, tp.Topic, tp.Partition, key)
 }
 
 // quarantine marks a key. A key that is marked keeps the offset that began it.
