@@ -165,8 +165,7 @@ func (r *replay) close() {
 func (r *replay) open(ctx context.Context) error {
 	var err error
 	if r.client, err = newClient(r.cfg.Kafka, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()), kgo.ProducerLinger(0),
-		kgo.RecordDeliveryTimeout(r.cfg.PublishTimeout)); err != nil {
+		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()), kgo.ProducerLinger(0)); err != nil {
 		return err
 	}
 	cur, err := committedCursor(ctx, r.client, r.cfg.Outbox)
@@ -368,12 +367,28 @@ func (r *replay) page(ctx context.Context, events []store.Event) error {
 		}
 	}
 	if !r.opts.DryRun && len(b.records) > 0 {
-		if err := r.client.ProduceSync(ctx, b.records...).FirstErr(); err != nil {
+		if err := r.send(ctx, b.records); err != nil {
 			return fmt.Errorf("write to %s: %w", r.opts.To, err)
 		}
 	}
 	r.out.Sent += int64(len(b.records))
 	return nil
+}
+
+// send returns when all records are acknowledged. The client's own bound (RecordDeliveryTimeout) would count from the records' time,
+// which is when the events occurred: none that is older could be sent.
+func (r *replay) send(ctx context.Context, records []*kgo.Record) error {
+	limit, cancel := context.WithTimeout(ctx, r.cfg.PublishTimeout)
+	defer cancel()
+	acks := newAcks(len(records))
+	for _, rec := range records {
+		r.client.Produce(limit, rec, acks.done)
+	}
+	err := acks.wait(limit)
+	if err != nil && limit.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("the brokers did not acknowledge within %v: millrace doctor may know why", r.cfg.PublishTimeout)
+	}
+	return err
 }
 
 // frame makes the record of an event. The schema id is that of the event's own topic: no subject is made for a replay.

@@ -112,6 +112,30 @@ func TestReplay(t *testing.T) {
 	})
 }
 
+// Most events that somebody wants again are older than any timeout.
+func TestAReplayOfEventsThatOccurredLongAgo(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, r *rig) {
+		run := r.run(nil)
+		for n := 1; n <= 3; n++ {
+			r.exec(`insert into outbox.event (topic, key, type, schema_fp, body, occurred_at)
+				select $1, 'k', 'test.Counted', fingerprint, jsonb_build_object('key', 'k', 'n', $2::bigint), now() - interval '30 days'
+				from outbox.schema where name = 'test.Counted'`, r.topic, n)
+		}
+		run.untilSeq(3)
+		r.stableEnds(t.Context(), relay.CursorTopic(r.name)) // a commit is known before its markers are written
+		r.stableEnds(t.Context(), r.topic)
+		to := harness.Unique("again")
+		did, err := r.replayed(t.Context(), relay.ReplayOptions{To: to})
+		if err != nil || did.Sent != 3 || !did.Done {
+			t.Fatalf("%+v %v", did, err)
+		}
+		if got, want := r.inOrder(to), r.inOrder(r.topic); got != want {
+			t.Errorf("replayed\n%s\npublished\n%s", got, want)
+		}
+	})
+}
+
 // A replay that was interrupted goes on where it says.
 func TestAReplayGoesOn(t *testing.T) {
 	t.Parallel()
