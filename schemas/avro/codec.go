@@ -22,6 +22,11 @@ type Codec struct {
 	fields []Field
 
 	recursive bool
+	// writer is the root of the schema that the data was written with, of a resolved codec; else nil.
+	writer *plan
+
+	allOnce sync.Once
+	all     *Selection
 	// structs holds what has been found out about Go types, by structKey.
 	structs sync.Map
 }

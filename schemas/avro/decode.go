@@ -52,7 +52,7 @@ func Resolve(writer, reader *Codec) (_ *Codec, err error) {
 	if err != nil {
 		return nil, incompatible(writer, reader, err)
 	}
-	return &Codec{schema: reader.schema, lib: resolved, root: reader.root, fields: reader.fields, recursive: reader.recursive}, nil
+	return &Codec{schema: reader.schema, lib: resolved, root: reader.root, fields: reader.fields, recursive: reader.recursive, writer: writer.root}, nil
 }
 
 func incompatible(writer, reader *Codec, err error) error {

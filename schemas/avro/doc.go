@@ -39,4 +39,8 @@
 //	frame.go         the schema id in front of the binary
 //	decode.go        binary -> values, and Resolve
 //	finish.go        what the library leaves to do on decoded values
+//	select.go        some fields of the binary, by a plan of our own
+//	select_plan.go   schemas -> such a plan
+//	node.go          the types in it
+//	cursor.go        what they are made of
 package avro
