@@ -54,7 +54,11 @@ func New(cfg Config, p Processor) (*Consumer, error) {
 	if p == nil {
 		return nil, fmt.Errorf("consumer %s: the Processor is missing", cfg.Name)
 	}
-	dec, err := NewDecoder(DecoderConfig{Registry: cfg.Registry, Catalogue: cfg.Catalogue, MaxValue: cfg.MaxValue, UnknownGrace: cfg.UnknownGrace})
+	decoding := DecoderConfig{Registry: cfg.Registry, Catalogue: cfg.Catalogue, MaxValue: cfg.MaxValue, UnknownGrace: cfg.UnknownGrace}
+	if r, ok := p.(FieldReader); ok {
+		decoding.Reads = r.Reads
+	}
+	dec, err := NewDecoder(decoding)
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s: %w", cfg.Name, err)
 	}

@@ -135,11 +135,12 @@ func (p *DeadLetterProducer) ensureTopic(ctx context.Context) error {
 // record is the event's record again, with headers that say why it is here.
 func (l *DeadLetter) record(topic string, now time.Time) *kgo.Record {
 	r := &kgo.Record{Topic: topic, Key: []byte(l.Key), Value: l.Value, Timestamp: now}
-	for _, k := range slices.Sorted(maps.Keys(l.Headers)) {
-		if len(k)+len(l.Headers[k]) > maxLetterHeader {
+	headers := l.Headers()
+	for _, k := range slices.Sorted(maps.Keys(headers)) {
+		if len(k)+len(headers[k]) > maxLetterHeader {
 			continue
 		}
-		r.Headers = append(r.Headers, header(k, l.Headers[k]))
+		r.Headers = append(r.Headers, header(k, headers[k]))
 	}
 	r.Headers = append(r.Headers,
 		header(HeaderLetterClass, l.Class),

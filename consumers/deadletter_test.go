@@ -98,8 +98,8 @@ func TestDeadLetterRepeatsTheRecord(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	ev := consumers.Event{TopicPartition: consumers.TopicPartition{Topic: "shop.orders", Partition: 3}, Offset: 42, Key: "k",
-		Headers: map[string]string{"ce_id": "1", "millrace-seq": "9", "tenant": "größe"}, Value: []byte("\x00\x01value")}
+	ev := consumers.Event{TopicPartition: consumers.TopicPartition{Topic: "shop.orders", Partition: 3}, Offset: 42, Key: "k", Value: []byte("\x00\x01value")}.
+		WithHeaders(map[string]string{"ce_id": "1", "millrace-seq": "9", "tenant": "größe"})
 	large := ev
 	large.Offset, large.Value = 43, bytes.Repeat([]byte("x"), 17<<20)
 	for range 2 { // the topic is created once

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -35,6 +37,8 @@ type DecoderConfig struct {
 	// record is poison. Made-up ids cannot hold a partition up for long: there is one such wait a minute, whatever ids come.
 	// Default 5 s; negative means none.
 	UnknownGrace time.Duration
+	// Reads says which fields are wanted of events of a type; see FieldReader. Default: all.
+	Reads func(eventType string) (names []string, all bool)
 }
 
 // Bounds of what a decoder remembers.
@@ -57,8 +61,10 @@ const (
 type Decoder struct {
 	cfg DecoderConfig
 
-	mu     sync.Mutex // guards the following
-	codecs map[int]codecEntry
+	// codecs is replaced, never changed: what is read with each record takes no lock. mu is held to replace it.
+	codecs atomic.Pointer[map[int]codecEntry]
+
+	mu sync.Mutex // guards the following
 	// grace is when the present or last wait for an unknown id ends or ended.
 	grace time.Time
 }
@@ -66,7 +72,7 @@ type Decoder struct {
 // codecEntry is what is known of a schema id: how to decode, or why that cannot be.
 type codecEntry struct {
 	name    string
-	codec   *avro.Codec
+	fields  *avro.Selection
 	err     error
 	expires time.Time // zero: never
 }
@@ -82,34 +88,70 @@ func NewDecoder(cfg DecoderConfig) (*Decoder, error) {
 	if cfg.UnknownGrace == 0 {
 		cfg.UnknownGrace = 5 * time.Second
 	}
-	return &Decoder{cfg: cfg, codecs: map[int]codecEntry{}}, nil
+	d := &Decoder{cfg: cfg}
+	d.codecs.Store(&map[int]codecEntry{})
+	return d, nil
 }
 
 // Decode decodes a record. What is wrong with the record itself is in Event.Err. An error means that nothing is known yet: the
 // registry is away (transient) or refuses us (systemic).
-func (d *Decoder) Decode(ctx context.Context, r *kgo.Record) (Event, error) {
-	ev := Event{
-		TopicPartition: TopicPartition{Topic: r.Topic, Partition: r.Partition},
-		Offset:         r.Offset, Key: string(r.Key), Seq: r.Offset + 1,
-		Time: sane(r.Timestamp), Headers: make(map[string]string, len(r.Headers)), Value: r.Value,
-	}
-	for _, h := range r.Headers {
-		ev.Headers[h.Key] = string(h.Value)
-	}
-	ev.ID, ev.Type = ev.Headers[headerID], ev.Headers[headerType]
-	poison, err := d.decode(ctx, &ev)
-	if err != nil {
+func (d *Decoder) Decode(ctx context.Context, r *kgo.Record) (ev Event, err error) {
+	var own slab
+	if err := d.decode(ctx, r, &ev, &own, 1); err != nil {
 		return Event{}, err
-	}
-	if poison != nil {
-		ev.Err, ev.Fields = poison, nil
 	}
 	return ev, nil
 }
 
-// decode fills the event in. The first error is the record's fault, the second is not.
-func (d *Decoder) decode(ctx context.Context, ev *Event) (poison, err error) {
-	if err := readHeaders(ev); err != nil {
+// slab hands out room for values, so that it need not be asked for event by event.
+type slab struct{ free []any }
+
+// slabValues is the room that a slab takes at once, in values.
+const slabValues = 4096
+
+// room returns an empty slice for n values. ahead is how many more may be asked for soon.
+func (s *slab) room(n, ahead int) []any {
+	if len(s.free) < n {
+		s.free = make([]any, max(n, min(n*ahead, slabValues)))
+	}
+	room := s.free[:0:n]
+	s.free = s.free[n:]
+	return room
+}
+
+// decode decodes a record into an event. The values stand in the slab; ahead is the number of records to come, this one included.
+func (d *Decoder) decode(ctx context.Context, r *kgo.Record, ev *Event, s *slab, ahead int) error {
+	*ev = Event{
+		TopicPartition: TopicPartition{Topic: r.Topic, Partition: r.Partition},
+		Offset:         r.Offset, Seq: r.Offset + 1, Value: r.Value, headers: r.Headers,
+	}
+	h := named(r.Headers)
+	ev.identify(r.Key, h.id)
+	poison, err := d.content(ctx, ev, h, r.Timestamp, s, ahead)
+	if err != nil {
+		return err
+	}
+	if ev.Type == "" {
+		ev.Type = string(h.typ)
+	}
+	ev.Err = poison
+	return nil
+}
+
+// identify sets key and id. They stay together wherever the event's state is kept, and share their memory.
+func (e *Event) identify(key, id []byte) {
+	if len(id) == 0 {
+		e.Key = string(key)
+		return
+	}
+	var room [128]byte
+	both := string(append(append(room[:0], key...), id...))
+	e.Key, e.ID = both[:len(key)], both[len(key):]
+}
+
+// content reads the headers and the value. The first error is the record's fault, the second is not.
+func (d *Decoder) content(ctx context.Context, ev *Event, h eventHeaders, stamp time.Time, s *slab, ahead int) (poison, err error) {
+	if err := ev.read(h, stamp); err != nil {
 		return err, nil
 	}
 	switch {
@@ -127,31 +169,57 @@ func (d *Decoder) decode(ctx context.Context, ev *Event) (poison, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if entry.name != "" {
-		ev.Type = entry.name
-	}
+	ev.Type = entry.name
 	if entry.err != nil {
 		return entry.err, nil
 	}
-	ev.Fields, poison = entry.codec.Decode(ev.Payload)
+	values, poison := entry.fields.Append(s.room(len(entry.fields.Names()), ahead), ev.Payload)
+	if poison == nil {
+		ev.selected, ev.values = entry.fields, values
+	}
 	return poison, nil
 }
 
-// readHeaders reads version and time.
-func readHeaders(ev *Event) error {
-	if s, ok := ev.Headers[headerSeq]; ok {
-		seq, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || seq < 1 {
-			return fmt.Errorf("header %s is %q, not a version", headerSeq, cut(s, 40))
+// eventHeaders are the headers that make a record an event; nil for one that is not there.
+type eventHeaders struct{ id, typ, time, seq []byte }
+
+// named finds them. Of a doubled name the last one counts.
+func named(headers []kgo.RecordHeader) (h eventHeaders) {
+	for i := range headers {
+		value := headers[i].Value
+		if value == nil {
+			value = []byte{}
 		}
-		ev.Seq = seq
+		switch headers[i].Key {
+		case headerID:
+			h.id = value
+		case headerType:
+			h.typ = value
+		case headerTime:
+			h.time = value
+		case headerSeq:
+			h.seq = value
+		}
 	}
-	if s, ok := ev.Headers[headerTime]; ok {
-		t, err := time.Parse(time.RFC3339Nano, s)
-		if err != nil {
-			return fmt.Errorf("header %s is %q, not a time of RFC 3339", headerTime, cut(s, 40))
+	return h
+}
+
+// read reads version and time.
+func (e *Event) read(h eventHeaders, stamp time.Time) error {
+	e.Time = sane(stamp)
+	if h.seq != nil {
+		seq, err := strconv.ParseInt(string(h.seq), 10, 64)
+		if err != nil || seq < 1 {
+			return fmt.Errorf("header %s is %q, not a version", headerSeq, cut(string(h.seq), 40))
 		}
-		ev.Time = sane(t)
+		e.Seq = seq
+	}
+	if h.time != nil {
+		t, err := time.Parse(time.RFC3339Nano, string(h.time))
+		if err != nil {
+			return fmt.Errorf("header %s is %q, not a time of RFC 3339", headerTime, cut(string(h.time), 40))
+		}
+		e.Time = sane(t)
 	}
 	return nil
 }
@@ -171,9 +239,7 @@ func sane(t time.Time) time.Time {
 
 // entry returns how a schema id is decoded, asking the registry at most once for one that it has.
 func (d *Decoder) entry(ctx context.Context, id int) (codecEntry, error) {
-	d.mu.Lock()
-	e, ok := d.codecs[id]
-	d.mu.Unlock()
+	e, ok := (*d.codecs.Load())[id]
 	if ok && (e.expires.IsZero() || time.Now().Before(e.expires)) {
 		return e, nil
 	}
@@ -183,13 +249,15 @@ func (d *Decoder) entry(ctx context.Context, id int) (codecEntry, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.codecs) >= maxCodecs {
-		for other := range d.codecs { // any: a topic has a handful, more is somebody's doing
-			delete(d.codecs, other)
+	codecs := maps.Clone(*d.codecs.Load())
+	if len(codecs) >= maxCodecs {
+		for other := range codecs { // any: a topic has a handful, more is somebody's doing
+			delete(codecs, other)
 			break
 		}
 	}
-	d.codecs[id] = e
+	codecs[id] = e
+	d.codecs.Store(&codecs)
 	return e, nil
 }
 
@@ -225,22 +293,34 @@ func (d *Decoder) resolve(ctx context.Context, id int) (codecEntry, error) {
 	return d.forReader(id, writer), nil
 }
 
-// forReader resolves a writer's codec to the catalogue's schema of the same name.
+// forReader resolves a writer's codec to the catalogue's schema of the same name, and selects what is read of it.
 func (d *Decoder) forReader(id int, writer *avro.Codec) codecEntry {
-	e := codecEntry{name: writer.Schema().Name, codec: writer}
-	if d.cfg.Catalogue == nil {
-		return e
-	}
-	s, ok := d.cfg.Catalogue.Lookup(e.name)
-	if !ok || s.Fingerprint == writer.Schema().Fingerprint {
-		return e
-	}
-	reader, err := avro.New(s.Text)
-	if err == nil {
-		e.codec, err = avro.Resolve(writer, reader)
-	}
+	e := codecEntry{name: writer.Schema().Name}
+	codec, err := d.reader(writer)
 	if err != nil {
-		return codecEntry{name: e.name, err: fmt.Errorf("schema id %d cannot be read as the catalogue's %s: %w", id, e.name, err)}
+		e.err = fmt.Errorf("schema id %d cannot be read as the catalogue's %s: %w", id, e.name, err)
+		return e
+	}
+	e.fields = codec.SelectAll()
+	if d.cfg.Reads != nil {
+		if names, all := d.cfg.Reads(e.name); !all {
+			e.fields = codec.Select(names...)
+		}
 	}
 	return e
+}
+
+func (d *Decoder) reader(writer *avro.Codec) (*avro.Codec, error) {
+	if d.cfg.Catalogue == nil {
+		return writer, nil
+	}
+	s, ok := d.cfg.Catalogue.Lookup(writer.Schema().Name)
+	if !ok || s.Fingerprint == writer.Schema().Fingerprint {
+		return writer, nil
+	}
+	reader, err := avro.New(s.Text)
+	if err != nil {
+		return nil, err
+	}
+	return avro.Resolve(writer, reader)
 }

@@ -79,8 +79,8 @@ func TestDecode(t *testing.T) {
 	if ev.Seq != 42 || ev.ID != "" || !ev.Time.Equal(when.Truncate(time.Microsecond)) || ev.Time.Location() != time.UTC {
 		t.Errorf("without headers: seq %d, id %q, time %s", ev.Seq, ev.ID, ev.Time)
 	}
-	if ev.Fields["amount"] != int64(5) || len(ev.Payload) != len(rec.Value)-avro.FrameSize {
-		t.Errorf("fields %v, payload %x", ev.Fields, ev.Payload)
+	if ev.Fields()["amount"] != int64(5) || len(ev.Payload) != len(rec.Value)-avro.FrameSize {
+		t.Errorf("fields %v, payload %x", ev.Fields(), ev.Payload)
 	}
 	rec.Headers = []kgo.RecordHeader{{Key: "ce_id", Value: []byte("old")}, {Key: "ce_id", Value: []byte("id")}, {Key: "millrace-seq", Value: []byte("7")},
 		{Key: "ce_time", Value: []byte("1969-12-31T23:59:59.999999999+02:00")}}
@@ -121,7 +121,7 @@ func TestDecodePoison(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if ev.Err == nil || !strings.Contains(ev.Err.Error(), c.want) || ev.Fields != nil {
+			if ev.Err == nil || !strings.Contains(ev.Err.Error(), c.want) || ev.Fields() != nil {
 				t.Errorf("event is %+v, want poison about %q", ev, c.want)
 			}
 			if string(ev.Value) != string(c.rec.Value) || ev.Key != string(c.rec.Key) {
@@ -220,8 +220,8 @@ func TestDecodeResolvesToTheReader(t *testing.T) {
 	if err != nil || ev.Err != nil {
 		t.Fatal(err, ev.Err)
 	}
-	if ev.Fields["total"] != 5.0 || ev.Fields["currency"] != "EUR" || len(ev.Fields) != 2 {
-		t.Errorf("fields %v", ev.Fields)
+	if ev.Fields()["total"] != 5.0 || ev.Fields()["currency"] != "EUR" || len(ev.Fields()) != 2 {
+		t.Errorf("fields %v", ev.Fields())
 	}
 	ev, err = d.Decode(t.Context(), &kgo.Record{Key: []byte("k"), Value: framed(t, idMoved, map[string]any{"place": "x"})})
 	if err != nil || ev.Err == nil || ev.Type != "test.Moved" {
@@ -242,8 +242,8 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatalf("error %v", err)
 		}
-		if (ev.Err == nil) == (ev.Fields == nil) {
-			t.Fatalf("poison %v with fields %v", ev.Err, ev.Fields)
+		if (ev.Err == nil) == (ev.Fields() == nil) {
+			t.Fatalf("poison %v with fields %v", ev.Err, ev.Fields())
 		}
 		if ev.Err == nil && (ev.Seq < 1 || !ev.HasKey()) {
 			t.Fatalf("event %+v", ev)

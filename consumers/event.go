@@ -1,9 +1,15 @@
 package consumers
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/schemas/avro"
 )
 
 // TopicPartition names one partition of one topic: the unit of ownership, of order and of position.
@@ -12,7 +18,7 @@ type TopicPartition struct {
 	Partition int32
 }
 
-// Event is one record of a topic, decoded. Fields is nil when Err is set.
+// Event is one record of a topic, decoded.
 type Event struct {
 	TopicPartition
 	Offset int64
@@ -26,18 +32,78 @@ type Event struct {
 	Seq int64
 	// Time is when the event occurred (header ce_time, else the record's timestamp), UTC.
 	Time time.Time
-	// Headers are the record's headers; of a doubled name the last one counts.
-	Headers map[string]string
 	// SchemaID is the registry's id from the frame.
 	SchemaID int
 	// Payload is the Avro binary as the writer made it, without the frame.
 	Payload []byte
-	// Fields are the decoded values in the reader's layout, normalised as schemas/avro documents.
-	Fields map[string]any
 	// Err says why the record could not be decoded; such an event is poison. Value then holds the raw record value.
 	Err error
 	// Value is the raw record value, frame included. It is what a dead letter repeats.
 	Value []byte
+
+	headers  []kgo.RecordHeader
+	selected *avro.Selection // what was decoded
+	values   []any           // by selected
+	fields   map[string]any  // made on demand
+}
+
+// Fields are the decoded values in the reader's layout, normalised as schemas/avro documents; nil when Err is set. The first call
+// makes the map; it is to be read only.
+func (e *Event) Fields() map[string]any {
+	if e.fields == nil && e.selected != nil {
+		e.fields = e.allFields()
+	}
+	return e.fields
+}
+
+// allFields decodes what was not selected. That cannot fail: every byte of the payload was looked at when the event was decoded.
+func (e *Event) allFields() map[string]any {
+	all, values := e.selected.Codec().SelectAll(), e.values
+	if len(all.Names()) != len(e.selected.Names()) {
+		var err error
+		if values, err = all.Append(nil, e.Payload); err != nil {
+			return nil
+		}
+	}
+	return all.Map(values)
+}
+
+// Values are the values that the Processor's FieldReader asked for, as Selection.Append made them, for those who read many events by the
+// number of a field. The selection is nil for an event with Err, or one that came from no record: then there is only Fields.
+func (e *Event) Values() (*avro.Selection, []any) { return e.selected, e.values }
+
+// WithFields returns the event with the given values: for events that come from no record.
+func (e Event) WithFields(fields map[string]any) Event {
+	e.selected, e.values, e.fields = nil, nil, fields
+	return e
+}
+
+// Header returns the value of a header of the record; of a doubled name the last one counts. It is empty if there is none.
+func (e *Event) Header(name string) string {
+	for i := len(e.headers) - 1; i >= 0; i-- {
+		if e.headers[i].Key == name {
+			return string(e.headers[i].Value)
+		}
+	}
+	return ""
+}
+
+// Headers are the record's headers; of a doubled name the last one counts. The map is made at each call.
+func (e *Event) Headers() map[string]string {
+	m := make(map[string]string, len(e.headers))
+	for _, h := range e.headers {
+		m[h.Key] = string(h.Value)
+	}
+	return m
+}
+
+// WithHeaders returns the event with the given headers: for events that come from no record.
+func (e Event) WithHeaders(headers map[string]string) Event {
+	e.headers = make([]kgo.RecordHeader, 0, len(headers))
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		e.headers = append(e.headers, kgo.RecordHeader{Key: name, Value: []byte(headers[name])})
+	}
+	return e
 }
 
 // Batch is a run of one partition's records, in offset order. Records between From and Next that carry no event

@@ -39,7 +39,7 @@ func (t *totals) Process(_ context.Context, b consumers.Batch) error {
 			t.bad++ // or a dead letter: consumers.DeadLetterProducer
 			continue
 		}
-		t.sums[ev.Key] += ev.Fields["amount"].(int64)
+		t.sums[ev.Key] += ev.Fields()["amount"].(int64)
 	}
 	t.next[b.TopicPartition] = b.Next
 	if b.Next >= 4 {

@@ -19,3 +19,11 @@ type Processor interface {
 	// Release tells that the partition is no longer this process's. Its Process has returned.
 	Release(ctx context.Context, tp TopicPartition)
 }
+
+// FieldReader is a Processor that says which fields it reads: only those are decoded, the others are checked and left. One that is no
+// FieldReader reads all. What was not asked for is to be had all the same, by Event.Fields, at the price of a second decoding.
+type FieldReader interface {
+	// Reads returns the fields that are read of events of a type, for example "shop.OrderPlaced". all says that every field is, so
+	// that names do not count. It is asked once a schema.
+	Reads(eventType string) (names []string, all bool)
+}

@@ -81,7 +81,7 @@ func (c counter) Fold(prev projection.State, ev *consumers.Event) (projection.St
 	if prev.Exists {
 		sum, applied = prev.Values[0].(int64), prev.Values[1].([]any)
 	}
-	amount := ev.Fields["amount"].(int64)
+	amount := ev.Fields()["amount"].(int64)
 	if amount == 13 {
 		return projection.State{}, errThirteen
 	}

@@ -25,7 +25,7 @@ func (c *Consumer) trace(b *Batch) (end func(error)) {
 	var spans []trace.Span
 	for i := range b.Events {
 		e := &b.Events[i]
-		parent, ok := sampled(e.Headers[headerTrace])
+		parent, ok := sampled(e.Header(headerTrace))
 		if !ok || len(spans) == maxSpans {
 			continue
 		}

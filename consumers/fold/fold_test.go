@@ -34,7 +34,7 @@ func (w words) Columns() []projection.Column {
 }
 
 func (w words) Fold(prev projection.State, ev *consumers.Event) (projection.State, error) {
-	word := ev.Fields["word"].(string)
+	word := ev.Fields()["word"].(string)
 	switch word {
 	case "!", w.also:
 		return projection.State{}, errors.New("cannot fold " + word)
@@ -131,10 +131,11 @@ func (b *bench) batch(events ...string) consumers.Batch {
 	batch := consumers.Batch{TopicPartition: tp, From: b.next, Next: b.next + int64(len(events))}
 	for i, text := range events {
 		key, word, _ := strings.Cut(text, " ")
-		ev := consumers.Event{TopicPartition: tp, Offset: b.next + int64(i), Seq: b.next + int64(i) + 1, ID: text, Key: key, Type: "word",
-			Fields: map[string]any{"word": word}}
+		ev := consumers.Event{TopicPartition: tp, Offset: b.next + int64(i), Seq: b.next + int64(i) + 1, ID: text, Key: key, Type: "word"}.
+			WithFields(map[string]any{"word": word})
 		if word == "undecodable" {
-			ev.Fields, ev.Err = nil, errors.New("not Avro")
+			ev.Err = errors.New("not Avro")
+			ev = ev.WithFields(nil)
 		}
 		batch.Events = append(batch.Events, ev)
 	}

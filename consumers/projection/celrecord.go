@@ -153,7 +153,7 @@ func (activation) Parent() cel.Activation { return nil }
 func (a activation) ResolveName(name string) (any, bool) {
 	switch name {
 	case "event":
-		return record{a.program.adapter, avro.Type{Kind: avro.Record, Fields: a.program.event}, a.event}, true
+		return record{a.program.adapter, avro.Type{Kind: avro.Record, Fields: a.program.event}, a.fields()}, true
 	case "state":
 		return stateValue{a.program.adapter, a.program.columns, a.state}, true
 	case "key":

@@ -6,7 +6,6 @@ import (
 	"math/big"
 	"slices"
 	"strings"
-	"time"
 
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
@@ -152,14 +151,4 @@ func nativeMap(m traits.Mapper, depth int) (any, error) {
 		out[string(name)] = e
 	}
 	return out, nil
-}
-
-// input is what an expression sees: one event and the state before it, or, for cache keys, a key and its state.
-type input struct {
-	event   map[string]any
-	state   []any
-	key     string
-	version int64
-	time    time.Time
-	typ     string
 }

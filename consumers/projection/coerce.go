@@ -53,8 +53,8 @@ func coerce(t Type, v any, depth int) (any, error) {
 }
 
 func as[T any](t Type, v any) (any, error) {
-	if x, ok := v.(T); ok {
-		return x, nil
+	if _, ok := v.(T); ok {
+		return v, nil
 	}
 	return nil, mismatch(t, v)
 }
@@ -91,7 +91,7 @@ func valueName(v any) string {
 func coerceInt(t Type, v any) (any, error) {
 	switch x := v.(type) {
 	case int64:
-		return x, nil
+		return v, nil
 	case float64:
 		if n := int64(x); x == math.Trunc(x) && x >= -1<<63 && x < 1<<63 {
 			return n, nil
@@ -109,7 +109,7 @@ func coerceInt(t Type, v any) (any, error) {
 func coerceFloat(t Type, v any) (any, error) {
 	switch x := v.(type) {
 	case float64:
-		return x, nil
+		return v, nil
 	case int64:
 		if f := float64(x); f < 1<<63 && int64(f) == x {
 			return f, nil
@@ -124,6 +124,9 @@ func coerceDecimal(t Type, v any) (any, error) {
 	switch x := v.(type) {
 	case *big.Rat:
 		r = x
+		if _, ok := unscaledSmall(r, t.Precision, t.Scale); ok {
+			return v, nil
+		}
 	case int64:
 		r = new(big.Rat).SetInt64(x)
 	case string:

@@ -26,7 +26,8 @@ func compile(d *declaration, catalogue *schemas.Catalogue) (*Projection, error) 
 	}
 	p := &Projection{
 		file: d.file, entity: d.entity.text, topic: d.topic.text, columns: cols,
-		rules:  map[string]rule{},
+		rules:  map[string]*rule{},
+		nulls:  make([]any, len(cols)),
 		search: Search{Text: texts(d.searchText), Keyword: texts(d.searchKeyword)},
 	}
 	for _, ev := range inf.events {
@@ -57,7 +58,7 @@ func resolveEvent(d *declaration, decl eventDecl, catalogue *schemas.Catalogue) 
 	if err != nil {
 		return eventType{}, decl.name.fail(d.file, where, err.Error())
 	}
-	return eventType{decl: decl, fields: codec.Fields()}, nil
+	return eventType{decl: decl, schema: codec.Schema().Fingerprint, fields: codec.Fields()}, nil
 }
 
 func typesOf(catalogue *schemas.Catalogue, topic string) []string {
@@ -70,34 +71,38 @@ func typesOf(catalogue *schemas.Catalogue, topic string) []string {
 	return names
 }
 
-func compileRule(inf *inference, ev eventType, cols []Column) (rule, error) {
-	out := rule{delete: ev.decl.delete}
+func compileRule(inf *inference, ev eventType, cols []Column) (*rule, error) {
+	out := &rule{delete: ev.decl.delete, schema: ev.schema}
 	c, err := newEventCompiler(inf.d.file, ev, cols)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
 	for _, s := range ev.decl.set {
 		where := setPlace(ev.decl.name.text, s.name.text)
 		parsed, refs, err := c.parse(s.value, where, inf.names)
 		if err != nil {
-			return out, err
+			return nil, err
 		}
 		e, err := c.compile(s.value, where, parsed, refs)
 		if err != nil {
-			return out, err
+			return nil, err
 		}
 		if err := inf.agree(s.name.text, e, where); err != nil {
-			return out, err
+			return nil, err
 		}
 		set := setter{column: indexOf(cols, s.name.text), expr: e}
 		if k, ok := e.form.(constant); ok {
 			if k.value, err = Coerce(cols[set.column].Type, k.value); err != nil {
-				return out, s.value.fail(inf.d.file, where, err.Error())
+				return nil, s.value.fail(inf.d.file, where, err.Error())
 			}
-			e.form = k
+			e.form, set.fit = k, fitsAlways
+		}
+		if f, ok := e.form.(eventField); ok {
+			set.fit = fitOf(fieldType(ev.fields, f.path), cols[set.column].Type)
 		}
 		out.set = append(out.set, set)
 	}
+	out.readsOf(ev.fields)
 	return out, nil
 }
 

@@ -14,6 +14,9 @@ const MaxPrecision = 38
 // Unscaled returns r times 10^scale, the whole number under which a decimal of that precision and scale is kept. It fails if r
 // does not fit exactly: too many digits behind the point, or too many altogether.
 func Unscaled(r *big.Rat, precision, scale int) (*big.Int, error) {
+	if n, ok := unscaledSmall(r, precision, scale); ok {
+		return big.NewInt(n), nil
+	}
 	n := new(big.Int).Mul(r.Num(), pow10(scale))
 	n, rest := n.QuoRem(n, r.Denom(), new(big.Int))
 	if rest.Sign() != 0 {

@@ -34,7 +34,8 @@ cache: {keys: ["'account:' + key"]}
 	var s projection.State
 	for seq, amount := range []string{"10.50", "0.25"} {
 		r, _ := new(big.Rat).SetString(amount)
-		s, err = p.Fold(s, &consumers.Event{Key: "a-1", Type: "bank.Deposited", Seq: int64(seq + 1), Fields: map[string]any{"amount": r, "at": noon}})
+		deposit := consumers.Event{Key: "a-1", Type: "bank.Deposited", Seq: int64(seq + 1)}.WithFields(map[string]any{"amount": r, "at": noon})
+		s, err = p.Fold(s, &deposit)
 		if err != nil {
 			fmt.Println(err)
 			return

@@ -27,8 +27,11 @@ type evaluator interface {
 }
 
 type (
-	constant    struct{ value any }
-	eventField  struct{ path []string }
+	constant   struct{ value any }
+	eventField struct {
+		path   []string
+		number int // of path[0] in the event's schema
+	}
 	stateColumn struct{ index int }
 	variable    struct{ name string }
 	program     struct {
@@ -43,14 +46,14 @@ func (c constant) eval(*input) (any, error) { return c.value, nil }
 
 // eval reads the field as CEL would: a field of null is null.
 func (f eventField) eval(in *input) (any, error) {
-	var v any = in.event
-	for _, name := range f.path {
-		var err error
-		if v, err = member(v, name); err != nil {
+	v, err := in.field(f.number, f.path[0])
+	for _, name := range f.path[1:] {
+		if err != nil {
 			return nil, err
 		}
+		v, err = member(v, name)
 	}
-	return v, nil
+	return v, err
 }
 
 func (c stateColumn) eval(in *input) (any, error) { return in.state[c.index], nil }
@@ -66,7 +69,7 @@ func (v variable) eval(in *input) (any, error) {
 	case "type":
 		return in.typ, nil
 	}
-	return in.event, nil
+	return in.ev.Fields(), nil
 }
 
 func (p *program) eval(in *input) (any, error) {
@@ -190,7 +193,13 @@ func (c *compiler) directField(path []string) (evaluator, result) {
 		}
 		list = t.Fields
 	}
-	return eventField{path}, resultOfAvro(t)
+	f := eventField{path: path}
+	for i := range c.event {
+		if c.event[i].Name == path[0] {
+			f.number = i
+		}
+	}
+	return f, resultOfAvro(t)
 }
 
 // issue reports the first thing CEL found wrong, at its place in the file.

@@ -24,24 +24,29 @@ func rat(s string) *big.Rat {
 	return r
 }
 
+func made(ev consumers.Event, fields map[string]any) *consumers.Event {
+	ev = ev.WithFields(fields)
+	return &ev
+}
+
 func opened(seq int64) *consumers.Event {
-	return &consumers.Event{Key: "a-1", Type: "bank.Opened", Seq: seq, Time: noon, Fields: map[string]any{
+	return made(consumers.Event{Key: "a-1", Type: "bank.Opened", Seq: seq, Time: noon}, map[string]any{
 		"account": "a-1", "owner": "ann", "note": nil, "kind": "savings", "on": time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC),
 		"limit": rat("100.50"), "home": map[string]any{"city": "Ulm", "zip": nil}, "tags": []any{"x", "y"},
 		"rates": map[string]any{"b": 0.5, "a": 0.25},
-	}}
+	})
 }
 
 func deposited(seq int64, amount string) *consumers.Event {
-	return &consumers.Event{Key: "a-1", Type: "bank.Deposited", Seq: seq, Time: noon, Fields: map[string]any{
+	return made(consumers.Event{Key: "a-1", Type: "bank.Deposited", Seq: seq, Time: noon}, map[string]any{
 		"account": "a-1", "amount": rat(amount), "times": int64(2), "rate": 0.1, "memo": "hello",
 		"parts": []any{map[string]any{"cents": int64(5), "note": nil}, map[string]any{"cents": int64(7), "note": "tip"}},
 		"at":    noon.Add(90 * time.Second),
-	}}
+	})
 }
 
 func with(ev *consumers.Event, field string, v any) *consumers.Event {
-	ev.Fields[field] = v
+	ev.Fields()[field] = v
 	return ev
 }
 
@@ -95,7 +100,7 @@ func TestEventsBecomeStates(t *testing.T) {
 		}
 		s = next
 	}
-	gone, err := p.Fold(s, &consumers.Event{Key: "a-1", Type: "bank.Closed", Seq: 5, Fields: map[string]any{"account": "a-1"}})
+	gone, err := p.Fold(s, made(consumers.Event{Key: "a-1", Type: "bank.Closed", Seq: 5}, map[string]any{"account": "a-1"}))
 	if err != nil || gone.Exists || gone.Values != nil {
 		t.Errorf("after a deletion: %+v, %v", gone, err)
 	}
@@ -147,9 +152,9 @@ func TestBadEventsAreErrorsThatNameTheColumn(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing := opened(2)
-	delete(missing.Fields, "owner")
-	undecoded := opened(2)
-	undecoded.Fields, undecoded.Err = nil, errors.New("not Avro")
+	delete(missing.Fields(), "owner")
+	undecoded := made(*opened(2), nil)
+	undecoded.Err = errors.New("not Avro")
 	cases := []struct {
 		name, want string
 		ev         *consumers.Event

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/schemas/avro"
 )
 
 // eventType is a declared event with the fields of its schema.
 type eventType struct {
 	decl   eventDecl
+	schema schemas.Fingerprint
 	fields []avro.Field
 }
 

@@ -13,7 +13,8 @@ type Projection struct {
 	file          string
 	entity, topic string
 	columns       []Column
-	rules         map[string]rule // by event type
+	rules         map[string]*rule // by event type
+	nulls         []any            // a state of nothing but nulls; never written to
 	cacheKeys     []*expression
 	search        Search
 	digest        string
@@ -26,16 +27,6 @@ type Search struct {
 	Text []string
 	// Keyword columns are matched as a whole.
 	Keyword []string
-}
-
-type rule struct {
-	delete bool
-	set    []setter
-}
-
-type setter struct {
-	column int
-	expr   *expression
 }
 
 // Entity names what the states are of, for example "order".
@@ -70,7 +61,7 @@ func (p *Projection) Fold(prev State, ev *consumers.Event) (State, error) {
 	if r.delete {
 		return State{}, nil
 	}
-	if ev.Fields == nil {
+	if selected, _ := ev.Values(); selected == nil && ev.Fields() == nil {
 		err := ev.Err
 		if err == nil {
 			err = errors.New("the event is not decoded")
@@ -79,17 +70,18 @@ func (p *Projection) Fold(prev State, ev *consumers.Event) (State, error) {
 	}
 	before := prev.Values
 	if !prev.Exists {
-		before = make([]any, len(p.columns))
+		before = p.nulls
 	}
 	if len(before) != len(p.columns) {
 		return prev, p.fail(ev.Type, "", fmt.Errorf("the state has %d columns, the declaration %d", len(before), len(p.columns)))
 	}
-	in := &input{event: ev.Fields, state: before, key: ev.Key, version: ev.Seq, time: ev.Time, typ: ev.Type}
+	in := inputOf(ev, r, before)
 	after := slices.Clone(before)
-	for _, s := range r.set {
-		v, err := s.expr.form.eval(in)
+	for i := range r.set {
+		s := &r.set[i]
+		v, err := s.eval(&in)
 		if err == nil {
-			v, err = Coerce(p.columns[s.column].Type, v)
+			v, err = s.coerce(p.columns[s.column].Type, v, &in)
 		}
 		if err != nil {
 			return prev, p.fail(ev.Type, p.columns[s.column].Name, err)
@@ -97,6 +89,24 @@ func (p *Projection) Fold(prev State, ev *consumers.Event) (State, error) {
 		after[s.column] = v
 	}
 	return State{Exists: true, Values: after}, nil
+}
+
+// eval is form.eval with the usual forms spelled out, for which the input need not leave the stack.
+func (s *setter) eval(in *input) (any, error) {
+	switch f := s.expr.form.(type) {
+	case constant:
+		return f.value, nil
+	case eventField:
+		return f.eval(in)
+	case stateColumn:
+		return f.eval(in)
+	case variable:
+		return f.eval(in)
+	}
+	seen := *in
+	v, err := s.expr.form.eval(&seen)
+	in.event = seen.event
+	return v, err
 }
 
 // CacheKeys are the cache keys of a state, sorted, each once; nil without a cache section and for a state that does not exist. A

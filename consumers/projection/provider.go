@@ -78,7 +78,7 @@ func member(target any, name string) (any, error) {
 	}
 	v, ok := m[name]
 	if !ok {
-		return nil, fmt.Errorf("the decoded event has no field %s", name)
+		return nil, missing(name)
 	}
 	return v, nil
 }

@@ -15,6 +15,8 @@ type references struct {
 	state []string   // columns
 	// bound is a name of ours that the expression gives another meaning, as in list.map(event, ...).
 	bound string
+	// whole says that the event is used as a value, not only its fields.
+	whole bool
 	// made is the type of a record that the expression would make.
 	made string
 }
@@ -23,6 +25,7 @@ var variables = []string{"event", "state", "key", "version", "time", "type"}
 
 func referencesOf(e ast.Expr) references {
 	var refs references
+	events := 0 // uses of event that are not the beginning of a path
 	ast.PreOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.ComprehensionKind {
 			for _, name := range variables {
@@ -36,12 +39,19 @@ func referencesOf(e ast.Expr) references {
 		}
 		root, path, _ := access(e)
 		switch {
+		case root == "event" && len(path) == 0:
+			events++
+		case root == "event" && len(path) == 1:
+			events--
+		}
+		switch {
 		case root == "event" && len(path) > 0:
 			refs.event = append(refs.event, path)
 		case root == "state" && len(path) > 0:
 			refs.state = append(refs.state, path[0])
 		}
 	}))
+	refs.whole = events > 0
 	return refs
 }
 

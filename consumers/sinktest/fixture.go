@@ -91,11 +91,11 @@ func foldLedger(prev projection.State, ev *consumers.Event) (projection.State, e
 	}
 	switch ev.Type {
 	case typeOpened, typeMoved:
-		next.Values[0] = ev.Fields["owner"]
+		next.Values[0] = ev.Fields()["owner"]
 	case typeAdded:
-		amount, ok := ev.Fields["amount"].(*big.Rat)
+		amount, ok := ev.Fields()["amount"].(*big.Rat)
 		if !ok {
-			return projection.State{}, fmt.Errorf("amount is a %T", ev.Fields["amount"])
+			return projection.State{}, fmt.Errorf("amount is a %T", ev.Fields()["amount"])
 		}
 		next.Values[1] = new(big.Rat).Add(next.Values[1].(*big.Rat), amount)
 	default:
@@ -124,7 +124,7 @@ func foldTally(prev projection.State, ev *consumers.Event) (projection.State, er
 func foldWide(_ projection.State, ev *consumers.Event) (projection.State, error) {
 	values := make([]any, len(wideColumns))
 	for i, c := range wideColumns {
-		values[i] = ev.Fields[c.Name]
+		values[i] = ev.Fields()[c.Name]
 	}
 	return projection.State{Exists: true, Values: values}, nil
 }
@@ -140,10 +140,9 @@ func event(tp consumers.TopicPartition, offset int64, key, typ string, fields ma
 	return consumers.Event{
 		TopicPartition: tp, Offset: offset, Key: key, Type: typ, Seq: offset + 1,
 		ID:   fmt.Sprintf("%s/%d/%d", tp.Topic, tp.Partition, offset),
-		Time: at(offset + 1), SchemaID: 7, Fields: fields,
-		Headers: map[string]string{"ce_type": typ, "tenant": "größe"},
+		Time: at(offset + 1), SchemaID: 7,
 		Payload: fmt.Appendf(nil, "payload\x00%d", offset), Value: fmt.Appendf(nil, "\x00\x00\x00\x00\x07payload\x00%d", offset),
-	}
+	}.WithFields(fields).WithHeaders(map[string]string{"ce_type": typ, "tenant": "größe"})
 }
 
 // ledger makes a state of the ledger as an event at the given offset left it.

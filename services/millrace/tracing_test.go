@@ -67,7 +67,7 @@ func (k keeper) Claim(context.Context, consumers.TopicPartition) (int64, error) 
 func (k keeper) Release(context.Context, consumers.TopicPartition)              {}
 func (k keeper) Process(_ context.Context, b consumers.Batch) error {
 	for _, e := range b.Events {
-		k.got <- e.Headers["traceparent"]
+		k.got <- e.Header("traceparent")
 	}
 	return nil
 }

@@ -71,8 +71,8 @@ func foldAll(t testing.TB, pool *pgxpool.Pool) (map[string]map[string]map[string
 		if states[e.Topic] == nil {
 			states[e.Topic] = map[string]projection.State{}
 		}
-		next, err := projections[e.Topic].Fold(states[e.Topic][e.Key],
-			&consumers.Event{Key: e.Key, Type: e.Type, Seq: int64(i + 1), Time: e.OccurredAt, Fields: e.Fields})
+		ev := consumers.Event{Key: e.Key, Type: e.Type, Seq: int64(i + 1), Time: e.OccurredAt}.WithFields(e.Fields)
+		next, err := projections[e.Topic].Fold(states[e.Topic][e.Key], &ev)
 		if err != nil {
 			t.Fatalf("event %d, %s of %s: %v", i, e.Type, e.Key, err)
 		}

@@ -95,8 +95,8 @@ func sales(rnd *rand.Rand, tp consumers.TopicPartition, epoch int64, from, n int
 		for i, col := range wide.columns {
 			fields[col.Name] = values[i]
 		}
-		c.Events = append(c.Events, consumers.Event{TopicPartition: tp, Offset: offset, Key: key, Type: "bench.Sold", ID: fmt.Sprintf("%032d", offset), Seq: offset + 1, Time: noon,
-			Headers: map[string]string{"ce_type": "bench.Sold", "millrace-seq": "1"}, Fields: fields, Payload: make([]byte, 120)})
+		c.Events = append(c.Events, consumers.Event{TopicPartition: tp, Offset: offset, Key: key, Type: "bench.Sold", ID: fmt.Sprintf("%032d", offset), Seq: offset + 1, Time: noon, Payload: make([]byte, 120)}.
+			WithFields(fields).WithHeaders(map[string]string{"ce_type": "bench.Sold", "millrace-seq": "1"}))
 		last[key] = fold.Change{Key: key, Stored: fold.Stored{State: projection.State{Exists: true, Values: values}, Version: offset + 1, Time: noon}}
 	}
 	changes := slices.SortedFunc(maps.Values(last), func(a, b fold.Change) int { return strings.Compare(a.Key, b.Key) })

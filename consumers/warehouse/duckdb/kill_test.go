@@ -115,7 +115,7 @@ func counted(epoch, from int64) fold.Commit {
 	c := fold.Commit{TopicPartition: tp0, Epoch: epoch, From: from, Next: from + batchEvents, Changes: map[string][]fold.Change{}}
 	for i := range int64(batchEvents) {
 		key, seq := fmt.Sprintf("k%02d", i), from+i+1
-		c.Events = append(c.Events, consumers.Event{TopicPartition: tp0, Offset: from + i, Key: key, Seq: seq, Time: noon, Fields: map[string]any{}})
+		c.Events = append(c.Events, consumers.Event{TopicPartition: tp0, Offset: from + i, Key: key, Seq: seq, Time: noon}.WithFields(map[string]any{}))
 		s := projection.State{Exists: true, Values: []any{"x", nil, nil, nil, from/batchEvents + 1}}
 		c.Changes["order"] = append(c.Changes["order"], fold.Change{Key: key, Stored: fold.Stored{State: s, Version: seq, Time: noon}})
 	}

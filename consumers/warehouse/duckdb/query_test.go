@@ -74,9 +74,9 @@ func filled(t testing.TB) *Warehouse {
 	err = w.Commit(context.Background(), fold.Commit{
 		TopicPartition: tp0, Epoch: c.Epoch, From: 0, Next: 2,
 		Events: []consumers.Event{
-			{TopicPartition: tp0, Offset: 0, Key: "o-1", Type: "shop.OrderPlaced", ID: "e1", Seq: 1, Time: noon, Headers: map[string]string{"tenant": "a\xff"},
-				Fields: map[string]any{"total": total, "note": nil}, Payload: []byte{1}},
-			{TopicPartition: tp0, Offset: 1, Key: "o-2", Type: "shop.OrderDeleted", ID: "e2", Seq: 2, Time: noon, Fields: map[string]any{}},
+			consumers.Event{TopicPartition: tp0, Offset: 0, Key: "o-1", Type: "shop.OrderPlaced", ID: "e1", Seq: 1, Time: noon, Payload: []byte{1}}.
+				WithHeaders(map[string]string{"tenant": "a\xff"}).WithFields(map[string]any{"total": total, "note": nil}),
+			consumers.Event{TopicPartition: tp0, Offset: 1, Key: "o-2", Type: "shop.OrderDeleted", ID: "e2", Seq: 2, Time: noon}.WithFields(map[string]any{}),
 		},
 		Changes: map[string][]fold.Change{"order": {
 			{Key: "o-1", Stored: fold.Stored{State: state, Version: 1, EventID: "e1", Time: noon}},

@@ -33,8 +33,8 @@ func bronzeRows(events []consumers.Event) [][]driver.Value {
 	for i := range events {
 		ev := &events[i]
 		var data driver.Value
-		if ev.Fields != nil {
-			data = string(projection.AppendJSON(nil, ev.Fields))
+		if fields := ev.Fields(); fields != nil {
+			data = string(projection.AppendJSON(nil, fields))
 		}
 		payload := ev.Payload
 		if payload == nil {
@@ -42,7 +42,7 @@ func bronzeRows(events []consumers.Event) [][]driver.Value {
 		}
 		rows[i] = []driver.Value{
 			ev.Topic, ev.Partition, ev.Offset, valid(ev.Key), valid(ev.Type), valid(ev.ID), ev.Seq, ev.Time.UTC().Truncate(time.Microsecond),
-			int32(ev.SchemaID), headersJSON(ev.Headers), data, payload,
+			int32(ev.SchemaID), headersJSON(ev.Headers()), data, payload,
 		}
 	}
 	return rows
