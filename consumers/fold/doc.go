@@ -3,7 +3,7 @@
 // A batch goes this way:
 //
 //	dead letters   what cannot be decoded, and what belongs to a quarantined key, is put aside
-//	load           the states of the keys that are left, one Load an entity
+//	load           the states of the keys that are left: recent ones from memory, the others by one Load an entity
 //	fold           each event in offset order, unless its version is at or below the state's
 //	send           dead letters are acknowledged by Kafka
 //	commit         states, events, quarantine marks and position, whole or not at all
@@ -23,5 +23,5 @@
 // or below the state's version), millrace_fold_dead_letters_total (by class), millrace_fold_quarantined_keys.
 //
 // The files in the order of reading: sink.go (what a backend implements), fold.go (ownership and the batch), work.go (the states
-// within a batch), limits.go, metrics.go.
+// within a batch), recent.go (the states between batches), limits.go, metrics.go.
 package fold

@@ -14,7 +14,10 @@ import (
 	"github.com/millrace/millrace/consumers"
 )
 
-var _ consumers.Processor = (*Fold)(nil)
+var (
+	_ consumers.Processor   = (*Fold)(nil)
+	_ consumers.FieldReader = (*Fold)(nil)
+)
 
 // DeadLetters takes what cannot be applied; *consumers.DeadLetterProducer is one.
 type DeadLetters interface {
@@ -39,6 +42,9 @@ type Config struct {
 	// MaxQuarantinedShare is the share of a batch's keys that it may add to the quarantine; more is systemic. It is looked at
 	// in batches of 100 keys or more. Default 0.25; 1 and above switches it off.
 	MaxQuarantinedShare float64
+	// CacheBytes bounds the states that are kept in memory beside the store, over all partitions of this process, so that an event of a
+	// key seen lately loads nothing. Default 32 MiB; negative keeps none.
+	CacheBytes int64
 	// Logger gets a warning for each key that is quarantined. Default: nothing is logged.
 	Logger *slog.Logger
 	// Registerer takes the metrics. Default: they are kept nowhere.
@@ -55,6 +61,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.MaxQuarantinedShare == 0 {
 		c.MaxQuarantinedShare = 0.25
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 32 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -99,6 +108,9 @@ type owned struct {
 	// lettersTo is the offset below which this owner's dead letters are acknowledged: a batch tried again does not repeat them.
 	lettersTo int64
 	marks     map[string]int64 // quarantined keys and the offset that began it
+	// recent holds states as the store has them. Whoever commits other than by Process drops it.
+	recent *recent
+	work   *work // room for the next batch
 }
 
 // New returns a Fold. An error names the field that is wrong.
@@ -129,7 +141,11 @@ func (f *Fold) Claim(ctx context.Context, tp consumers.TopicPartition) (int64, e
 	if marks == nil {
 		marks = map[string]int64{}
 	}
-	f.owned[tp] = &owned{epoch: c.Epoch, next: c.Next, lettersTo: -1, marks: marks}
+	// Promise 4: an owner begins with no states but the store's.
+	o := &owned{epoch: c.Epoch, next: c.Next, lettersTo: -1, marks: marks, recent: &recent{}, work: newWork(f.byTopic[tp.Topic], marks)}
+	o.work.recent = o.recent
+	f.owned[tp] = o
+	f.shareLocked()
 	f.metrics.quarantined.Set(float64(f.quarantinedLocked()))
 	return c.Next, nil
 }
@@ -139,7 +155,31 @@ func (f *Fold) Release(_ context.Context, tp consumers.TopicPartition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.owned, tp)
+	f.shareLocked()
 	f.metrics.quarantined.Set(float64(f.quarantinedLocked()))
+}
+
+// shareLocked gives each partition its part of CacheBytes.
+func (f *Fold) shareLocked() {
+	for _, o := range f.owned {
+		o.recent.limit.Store(f.cfg.CacheBytes / int64(len(f.owned)))
+	}
+}
+
+// Reads implements consumers.FieldReader: what the projections read. One that does not tell (a method Reads of the same form) reads all.
+func (f *Fold) Reads(eventType string) (names []string, all bool) {
+	for _, p := range f.cfg.Projections {
+		r, tells := p.(consumers.FieldReader)
+		if !tells {
+			return nil, true
+		}
+		more, all := r.Reads(eventType)
+		if all {
+			return nil, true
+		}
+		names = append(names, more...)
+	}
+	return names, false
 }
 
 // Close closes DeadLetters if that can be closed. The sink stays open.
@@ -156,10 +196,20 @@ func (f *Fold) Process(ctx context.Context, b consumers.Batch) error {
 	if err != nil {
 		return err
 	}
+	if err := f.process(ctx, o, b); err != nil {
+		// Promise 4: whether a commit that failed was done, and whether the partition is still ours, the store will say.
+		o.recent.drop()
+		return err
+	}
+	return nil
+}
+
+func (f *Fold) process(ctx context.Context, o *owned, b consumers.Batch) error {
 	if o.next != -1 && o.next != b.From {
 		return fmt.Errorf("batch of %s/%d from %d, the position is %d: %w", b.Topic, b.Partition, b.From, o.next, consumers.ErrPosition)
 	}
-	w := newWork(f.byTopic[b.Topic], o.marks)
+	w := o.work
+	w.reset()
 	if err := w.load(ctx, f.cfg.Sink, b.Events); err != nil {
 		return fmt.Errorf("load states of %s/%d from %d: %w", b.Topic, b.Partition, b.From, err)
 	}
@@ -179,6 +229,7 @@ func (f *Fold) Process(ctx context.Context, b consumers.Batch) error {
 		return fmt.Errorf("commit %s/%d from %d to %d: %w", b.Topic, b.Partition, b.From, b.Next, err)
 	}
 	o.next = b.Next
+	o.recent.take(w)
 	f.committed(o, w)
 	return nil
 }

@@ -47,11 +47,7 @@ func (m *metrics) letters(letters []consumers.DeadLetter) {
 func (m *metrics) batch(w *work) {
 	m.events.Add(float64(len(w.applied)))
 	m.stale.Add(float64(w.stale))
-	for _, cells := range w.cells {
-		for _, c := range cells {
-			if c.changed {
-				m.changes.Inc()
-			}
-		}
+	for i := range w.projections {
+		m.changes.Add(float64(w.changed(i)))
 	}
 }

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/projection"
@@ -14,13 +14,22 @@ import (
 // work is one batch being folded. It touches nothing outside itself, so that it can be thrown away.
 type work struct {
 	projections []Projection
-	cells       []map[string]*cell // one map a projection, by key
-	marks       map[string]int64   // quarantined before the batch; read only
-	fresh       map[string]int64   // quarantined by the batch
-	letters     []consumers.DeadLetter
-	applied     []consumers.Event
-	keyless     int // poison events without a key to quarantine
-	stale       int
+	recent      *recent          // states known without loading; nil: none
+	marks       map[string]int64 // quarantined before the batch; read only
+
+	numbers map[string]int // of the keys, in the order of their first events
+	keys    []string       // by number
+	cells   []cell         // by number, one a projection
+	order   []int          // the numbers in order of key
+	steps   []step         // what one event does, by projection
+
+	fresh   map[string]int64 // quarantined by the batch; nil if none is
+	letters []consumers.DeadLetter
+	batch   []consumers.Event
+	applied []consumers.Event // the batch itself as long as nothing of it is left out
+	own     bool              // applied is a slice of its own
+	keyless int               // poison events without a key to quarantine
+	stale   int
 }
 
 // cell is the state of one key as the batch changes it.
@@ -29,7 +38,7 @@ type cell struct {
 	known     bool // the store holds it, or the batch will make it
 	existed   bool // it existed before the batch
 	changed   bool
-	cacheKeys map[string]struct{}
+	cacheKeys []string // of every state it went through; in no order, some twice
 }
 
 // step is what one event does to one cell.
@@ -41,44 +50,71 @@ type step struct {
 }
 
 func newWork(projections []Projection, marks map[string]int64) *work {
-	w := &work{projections: projections, marks: marks, fresh: map[string]int64{}}
-	for range projections {
-		w.cells = append(w.cells, map[string]*cell{})
-	}
-	return w
+	return &work{projections: projections, marks: marks, numbers: map[string]int{}, steps: make([]step, len(projections))}
 }
 
-// load loads the states that the events may change, in one call an entity.
+// reset makes the work ready for another batch. What was handed out with the last commit is not used again.
+func (w *work) reset() {
+	clear(w.numbers)
+	clear(w.keys)
+	clear(w.cells)
+	clear(w.steps)
+	*w = work{
+		projections: w.projections, recent: w.recent, marks: w.marks,
+		numbers: w.numbers, keys: w.keys[:0], cells: w.cells[:0], order: w.order[:0], steps: w.steps,
+	}
+}
+
+// load finds the states that the events may change: among the recent ones, else in the store, in one call an entity.
 func (w *work) load(ctx context.Context, sink Sink, events []consumers.Event) error {
+	w.batch = events
 	if len(w.projections) == 0 {
 		return nil
 	}
-	keys := w.keys(events)
-	if len(keys) == 0 {
+	w.number(events)
+	missing := make([]string, 0, len(w.keys))
+	for _, n := range w.order {
+		if !w.recent.fill(w.keys[n], w.of(n)) {
+			missing = append(missing, w.keys[n])
+		}
+	}
+	if len(missing) == 0 {
 		return nil
 	}
 	for i, p := range w.projections {
-		stored, err := sink.Load(ctx, p.Entity(), keys)
+		stored, err := sink.Load(ctx, p.Entity(), missing)
 		if err != nil {
 			return err
 		}
-		for _, k := range keys {
-			s, known := stored[k]
-			w.cells[i][k] = &cell{Stored: s, known: known, existed: s.Exists}
+		for _, k := range missing {
+			if s, known := stored[k]; known {
+				w.of(w.numbers[k])[i] = cell{Stored: s, known: true, existed: s.Exists}
+			}
 		}
 	}
 	return nil
 }
 
-// keys returns the keys of the events that can be folded, sorted.
-func (w *work) keys(events []consumers.Event) []string {
-	set := make(map[string]struct{}, len(events))
+// number numbers the keys of the events that can be folded.
+func (w *work) number(events []consumers.Event) {
 	for i := range events {
-		if _, marked := w.marks[events[i].Key]; events[i].Err == nil && !marked && events[i].HasKey() {
-			set[events[i].Key] = struct{}{}
+		ev := &events[i]
+		if _, marked := w.marks[ev.Key]; ev.Err != nil || marked || !ev.HasKey() {
+			continue
+		}
+		if _, ok := w.numbers[ev.Key]; !ok {
+			w.numbers[ev.Key] = len(w.keys)
+			w.order = append(w.order, len(w.keys))
+			w.keys = append(w.keys, ev.Key)
 		}
 	}
-	return slices.Sorted(maps.Keys(set))
+	slices.SortFunc(w.order, func(a, b int) int { return strings.Compare(w.keys[a], w.keys[b]) })
+	w.cells = slices.Grow(w.cells, len(w.keys)*len(w.projections))[:len(w.keys)*len(w.projections)]
+}
+
+// of returns the cells of a key, one a projection.
+func (w *work) of(number int) []cell {
+	return w.cells[number*len(w.projections) : (number+1)*len(w.projections)]
 }
 
 // apply folds one event into every projection of its topic, or into none: an event that one of them cannot fold is poison.
@@ -89,26 +125,51 @@ func (w *work) apply(ev *consumers.Event) error {
 			Reason: fmt.Sprintf("the key is quarantined since offset %d", first)})
 		return nil
 	}
-	if err := cmp.Or(ev.Err, keyErr(ev)); err != nil {
-		w.poison(ev, err)
-		return nil
-	}
-	steps := make([]step, len(w.projections))
-	for i, p := range w.projections {
+	poison := cmp.Or(ev.Err, keyErr(ev))
+	if poison == nil {
 		var err error
-		if steps[i], err = advance(p, w.cells[i][ev.Key], ev); err != nil {
-			if consumers.Classify(err) == consumers.Systemic {
-				return err
-			}
-			w.poison(ev, fmt.Errorf("entity %s: %w", p.Entity(), err))
-			return nil
+		if poison, err = w.fold(ev); err != nil {
+			return err
 		}
 	}
-	for _, s := range steps {
-		w.take(s, ev)
+	if poison != nil {
+		w.poison(ev, poison)
+	}
+	return nil
+}
+
+// fold folds one event into every projection, or into none if one of them cannot: then it says why the event is poison.
+func (w *work) fold(ev *consumers.Event) (poison, err error) {
+	if len(w.projections) > 0 {
+		cells := w.of(w.numbers[ev.Key])
+		for i, p := range w.projections {
+			if w.steps[i], err = advance(p, &cells[i], ev); err != nil {
+				if consumers.Classify(err) == consumers.Systemic {
+					return nil, err
+				}
+				return fmt.Errorf("entity %s: %w", p.Entity(), err), nil
+			}
+		}
+		for i := range w.steps {
+			w.take(&w.steps[i], ev)
+		}
+	}
+	w.keep(ev)
+	return nil, nil
+}
+
+// keep notes an event that was applied. Copies begin behind the first that was not.
+func (w *work) keep(ev *consumers.Event) {
+	n := len(w.applied)
+	if !w.own && n < len(w.batch) && ev == &w.batch[n] {
+		w.applied = w.batch[:n+1]
+		return
+	}
+	if !w.own {
+		w.own = true
+		w.applied = append(make([]consumers.Event, 0, len(w.batch)), w.applied...)
 	}
 	w.applied = append(w.applied, *ev)
-	return nil
 }
 
 func keyErr(ev *consumers.Event) error {
@@ -132,6 +193,9 @@ func (w *work) poison(ev *consumers.Event, err error) {
 		w.keyless++
 		return
 	}
+	if w.fresh == nil {
+		w.fresh = map[string]int64{}
+	}
 	w.fresh[ev.Key] = ev.Offset
 }
 
@@ -154,25 +218,24 @@ func advance(p Projection, c *cell, ev *consumers.Event) (s step, err error) {
 	if !s.next.Exists {
 		s.next = projection.State{}
 	}
-	if c.cacheKeys == nil && c.Exists {
+	if !c.changed && c.Exists {
 		if s.cacheKeys, err = p.CacheKeys(ev.Key, c.State); err != nil {
 			return s, err
 		}
-		s.cacheKeys = slices.Clone(s.cacheKeys)
 	}
 	if s.next.Exists {
 		keys, err := p.CacheKeys(ev.Key, s.next)
 		if err != nil {
 			return s, err
 		}
-		s.cacheKeys = append(s.cacheKeys, keys...)
+		s.cacheKeys = append(s.cacheKeys[:len(s.cacheKeys):len(s.cacheKeys)], keys...)
 	}
 	return s, nil
 }
 
 // take makes a step. A state that never existed stays unknown until an event makes it exist, however the topic is cut
 // into batches.
-func (w *work) take(s step, ev *consumers.Event) {
+func (w *work) take(s *step, ev *consumers.Event) {
 	c := s.cell
 	if s.stale {
 		w.stale++
@@ -181,15 +244,17 @@ func (w *work) take(s step, ev *consumers.Event) {
 	if !c.known && !s.next.Exists {
 		return
 	}
-	if c.cacheKeys == nil {
-		c.cacheKeys = map[string]struct{}{}
-	}
 	for _, k := range s.cacheKeys {
-		c.cacheKeys[k] = struct{}{}
+		if len(c.cacheKeys) >= fewCacheKeys || !slices.Contains(c.cacheKeys, k) {
+			c.cacheKeys = append(c.cacheKeys, k)
+		}
 	}
 	c.State, c.known, c.changed = s.next, true, true
 	c.Version, c.EventID, c.Time = ev.Seq, ev.ID, ev.Time
 }
+
+// fewCacheKeys is up to how many cache keys of one state are compared one by one.
+const fewCacheKeys = 16
 
 // commit is the effect of the batch.
 func (w *work) commit(b consumers.Batch, epoch int64) Commit {
@@ -198,20 +263,34 @@ func (w *work) commit(b consumers.Batch, epoch int64) Commit {
 		Events: w.applied, Changes: map[string][]Change{}, Quarantine: w.fresh,
 	}
 	for i, p := range w.projections {
-		if changes := changesOf(w.cells[i]); len(changes) > 0 {
+		if changes := w.changesOf(i); len(changes) > 0 {
 			c.Changes[p.Entity()] = changes
 		}
 	}
 	return c
 }
 
-func changesOf(cells map[string]*cell) []Change {
-	var changes []Change
-	for key, c := range cells {
-		if c.changed {
-			changes = append(changes, Change{Key: key, Stored: c.Stored, Existed: c.existed, CacheKeys: slices.Sorted(maps.Keys(c.cacheKeys))})
+// changed counts the states of a projection that the batch changes.
+func (w *work) changed(projection int) (n int) {
+	for i := projection; i < len(w.cells); i += len(w.projections) {
+		if w.cells[i].changed {
+			n++
 		}
 	}
-	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.Key, b.Key) })
+	return n
+}
+
+func (w *work) changesOf(projection int) []Change {
+	n := w.changed(projection)
+	if n == 0 {
+		return nil
+	}
+	changes := make([]Change, 0, n)
+	for _, number := range w.order {
+		if c := &w.of(number)[projection]; c.changed {
+			slices.Sort(c.cacheKeys)
+			changes = append(changes, Change{Key: w.keys[number], Stored: c.Stored, Existed: c.existed, CacheKeys: slices.Compact(c.cacheKeys)})
+		}
+	}
 	return changes
 }
