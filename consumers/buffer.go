@@ -1,7 +1,6 @@
 package consumers
 
 import (
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,7 +22,7 @@ func (l *lane) feed(records []*kgo.Record, maxBytes int) {
 	if l.closed {
 		return
 	}
-	if len(l.buf) == 0 {
+	if l.count == 0 {
 		l.since = time.Now()
 	}
 	l.maxBytes = maxBytes
@@ -32,18 +31,19 @@ func (l *lane) feed(records []*kgo.Record, maxBytes int) {
 			continue
 		}
 		l.buf = append(l.buf, r)
+		l.count++
 		l.bytes += recordBytes(r)
 	}
-	if !l.paused && (len(l.buf) >= l.c.cfg.LaneRecords || l.bytes >= maxBytes) {
+	if !l.paused && (l.count >= l.c.cfg.LaneRecords || l.bytes >= maxBytes) {
 		l.paused = true
 		l.c.cl.PauseFetchPartitions(l.partitions())
 	}
-	l.wake()
+	wake(l.arrived)
 }
 
-func (l *lane) wake() {
+func wake(signal chan struct{}) {
 	select {
-	case l.signal <- struct{}{}:
+	case signal <- struct{}{}:
 	default:
 	}
 }
@@ -52,39 +52,42 @@ func (l *lane) partitions() map[string][]int32 {
 	return map[string][]int32{l.tp.Topic: {l.tp.Partition}}
 }
 
-// cut takes a batch off the buffer. Without one it says how long to linger; 0 is until records come.
-func (l *lane) cut() (records []*kgo.Record, wait time.Duration) {
+// cut takes the batch that is decoded: what is there, up to a batch's bounds. Without one it says how long to linger; 0 is until
+// something happens.
+func (l *lane) cut() (b *Batch, wait time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n, bytes := 0, 0
-	for n < len(l.buf) && n < l.c.cfg.BatchEvents && (n == 0 || bytes < l.c.cfg.BatchBytes) {
-		bytes += recordBytes(l.buf[n])
-		n++
-	}
-	if n == 0 {
+	a := &l.ahead
+	switch full := a.full(l.c.cfg); {
+	case a.records == 0 && a.err != nil:
+		return nil, 0, a.err
+	case a.records == 0:
 		l.state = Idle
-		return nil, 0
+		return nil, 0, nil
+	case !full && !a.held() && (a.busy || len(l.buf) > 0):
+		return nil, 0, nil
+	case !full && !a.held() && !l.paused:
+		if wait = l.c.cfg.Linger - time.Since(l.since); wait > 0 {
+			return nil, wait, nil
+		}
 	}
-	full := n < len(l.buf) || n == l.c.cfg.BatchEvents || bytes >= l.c.cfg.BatchBytes
-	if wait = l.c.cfg.Linger - time.Since(l.since); !full && !l.paused && wait > 0 {
-		return nil, wait
+	b = &Batch{TopicPartition: l.tp, From: l.next, Next: a.next, Events: a.events}
+	if b.From < 0 {
+		b.From = a.first
 	}
-	records = slices.Clone(l.buf[:n])
-	clear(l.buf[:n]) // what the buffer's array still points to is not freed
-	l.buf = l.buf[n:]
-	l.bytes -= bytes
+	l.count -= a.records
+	l.bytes -= a.bytes
 	l.since = time.Now()
-	if len(l.buf) == 0 {
-		l.buf = nil
-	}
+	a.reset()
 	l.resume()
 	l.state = Working
-	return records, 0
+	wake(l.arrived)
+	return b, 0, nil
 }
 
 // resume goes on fetching when half of what the lane may hold is worked off.
 func (l *lane) resume() {
-	if l.paused && len(l.buf) <= l.c.cfg.LaneRecords/2 && l.bytes <= l.maxBytes/2 {
+	if l.paused && l.count <= l.c.cfg.LaneRecords/2 && l.bytes <= l.maxBytes/2 {
 		l.paused = false
 		l.c.cl.ResumeFetchPartitions(l.partitions())
 	}
@@ -100,7 +103,9 @@ func (l *lane) close() {
 
 func (l *lane) dropLocked() {
 	l.closed = true
-	l.buf, l.bytes = nil, 0
+	l.buf, l.count, l.bytes = nil, 0, 0
+	l.ahead.drop()
+	wake(l.arrived)
 	if l.paused {
 		l.paused = false
 		l.c.cl.ResumeFetchPartitions(l.partitions())

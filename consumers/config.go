@@ -44,7 +44,7 @@ type Config struct {
 	LaneRecords int
 	// LaneBytes is the same in bytes. Default 8 MiB.
 	LaneBytes int
-	// TotalBytes bounds the records that all lanes hold, apart from what is in hand: each has an equal share. Default 64 MiB.
+	// TotalBytes bounds the records that all lanes hold, decoded or not, apart from the batches that are with the Processor: each has an equal share. Default 64 MiB.
 	TotalBytes int
 
 	// StopTimeout is how long a batch in hand may take when Run is stopped. Default 10 s.

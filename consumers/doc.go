@@ -5,8 +5,8 @@
 //
 //	poll      records of all partitions come from Kafka, committed ones only
 //	lane      each partition's wait in a bounded buffer; a full one is not fetched
+//	decode    frame, schema of the writer, layout of the reader; one batch ahead of the Processor
 //	batch     what is there, up to a number of events and bytes
-//	decode    frame, schema of the writer, layout of the reader
 //	process   the Processor applies the batch and keeps the position with it
 //
 // What holds:
@@ -32,7 +32,7 @@
 // position, systemic).
 //
 // The files in the order of reading: event.go, errors.go and processor.go (the contract), config.go, consumer.go (Run and the poll),
-// group.go (partitions come and go), lane.go and buffer.go (batches), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, tracing.go (spans), monitor.go (lag,
+// group.go (partitions come and go), lane.go, buffer.go and ahead.go (batches), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, tracing.go (spans), monitor.go (lag,
 // freshness, Status), lag.go, deadletter.go, metrics.go.
 //
 // Not obvious:

@@ -12,8 +12,8 @@ import (
 
 // lane works off one partition, in order.
 //
-// Promise 2: one goroutine takes the records in the order of their offsets, and does not take the next batch before the last
-// one is durable.
+// Promise 2: one goroutine takes the batches in the order of their offsets, and does not take the next before the last one is
+// durable. Another decodes one batch ahead, in the order in which the records came.
 type lane struct {
 	c  *Consumer
 	tp TopicPartition
@@ -23,13 +23,16 @@ type lane struct {
 	drained chan struct{} // closed when no further batch is to be begun
 	once    sync.Once     // closes drained
 	done    chan struct{} // closed when run has returned
-	signal  chan struct{} // records have come
+	signal  chan struct{} // events are decoded, or cannot be
+	arrived chan struct{} // records have come, or there is room for their events
 
 	mu         sync.Mutex // guards the following
 	buf        []*kgo.Record
-	bytes      int
+	ahead      ahead
+	count      int       // records held: those of buf, and those decoded or being decoded
+	bytes      int       // of those
 	maxBytes   int       // the lane's share
-	since      time.Time // when the first of buf came
+	since      time.Time // when the first of those came
 	paused     bool
 	closed     bool // records that come are dropped: the lane claims anew or is over
 	next       int64
@@ -56,20 +59,25 @@ func newLane(c *Consumer, tp TopicPartition, next int64) *lane {
 	ctx, cancel := context.WithCancel(c.working)
 	return &lane{
 		c: c, tp: tp, ctx: ctx, cancel: cancel, drained: make(chan struct{}), done: make(chan struct{}), signal: make(chan struct{}, 1),
-		next: next, inGroup: -1, end: -1, state: Idle,
+		arrived: make(chan struct{}, 1), next: next, inGroup: -1, end: -1, state: Idle,
 	}
 }
 
 // run works until the lane is drained or cancelled.
 func (l *lane) run() {
 	defer close(l.done)
+	decoded := make(chan struct{})
+	go func() { defer close(decoded); l.decodeAhead() }()
+	defer func() { <-decoded }()
 	defer l.close()
 	for {
-		records := l.take()
-		if records == nil {
+		b, err := l.take()
+		if b == nil && err == nil {
 			return
 		}
-		err := l.work(records)
+		if err == nil {
+			err = l.work(*b)
+		}
 		if err == nil {
 			continue
 		}
@@ -94,23 +102,23 @@ func (l *lane) over() error {
 	}
 }
 
-// take waits for the next batch of records; nil when there will be none.
-func (l *lane) take() []*kgo.Record {
+// take waits for the next batch; nil when there will be none. An error says why the record behind the last batch cannot be decoded.
+func (l *lane) take() (*Batch, error) {
 	for {
 		if l.over() != nil {
-			return nil
+			return nil, nil
 		}
-		records, wait := l.cut()
-		if records != nil {
-			return records
+		b, wait, err := l.cut()
+		if b != nil || err != nil {
+			return b, err
 		}
 		if !l.sleep(wait) {
-			return nil
+			return nil, nil
 		}
 	}
 }
 
-// sleep waits for records, or at most so long if wait is not 0. It returns false when the lane is over.
+// sleep waits for events, or at most so long if wait is not 0. It returns false when the lane is over.
 func (l *lane) sleep(wait time.Duration) bool {
 	var expired <-chan time.Time
 	if wait > 0 {
@@ -131,11 +139,7 @@ func (l *lane) sleep(wait time.Duration) bool {
 
 // work brings a batch into the sink. A nil error means that it is there, or that the partition was claimed anew and goes on
 // from where the sink is.
-func (l *lane) work(records []*kgo.Record) error {
-	b := l.batch(records)
-	if err := l.retry(outageDecode, func(ctx context.Context) error { return l.decode(ctx, records, &b) }); err != nil {
-		return err
-	}
+func (l *lane) work(b Batch) error {
 	began, end := time.Now(), l.c.trace(&b)
 	err := l.retry(outageProcess, func(ctx context.Context) error { return l.c.proc.Process(ctx, b) })
 	end(err)
@@ -147,32 +151,6 @@ func (l *lane) work(records []*kgo.Record) error {
 		return l.reclaim(err)
 	}
 	return err
-}
-
-// batch is the frame of a batch, without events.
-func (l *lane) batch(records []*kgo.Record) Batch {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := Batch{TopicPartition: l.tp, From: l.next, Next: records[len(records)-1].Offset + 1, Events: make([]Event, 0, len(records))}
-	if b.From < 0 {
-		b.From = records[0].Offset
-	}
-	return b
-}
-
-// decode decodes what is not decoded yet, so that a registry that comes back is not asked again for what it has answered.
-func (l *lane) decode(ctx context.Context, records []*kgo.Record, b *Batch) error {
-	for _, r := range records {
-		if r.Attrs.IsControl() || len(b.Events) > 0 && r.Offset <= b.Events[len(b.Events)-1].Offset {
-			continue
-		}
-		ev, err := l.c.dec.Decode(ctx, r)
-		if err != nil {
-			return fmt.Errorf("decode offset %d: %w", r.Offset, err)
-		}
-		b.Events = append(b.Events, ev)
-	}
-	return nil
 }
 
 // applied notes what the sink has.

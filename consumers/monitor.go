@@ -154,8 +154,14 @@ func (l *lane) status() PartitionStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := PartitionStatus{
-		Topic: l.tp.Topic, Partition: l.tp.Partition, State: l.state, Position: l.next, End: l.end, Buffered: len(l.buf),
+		Topic: l.tp.Topic, Partition: l.tp.Partition, State: l.state, Position: l.next, End: l.end, Buffered: l.count,
 		LastEvent: l.last, ValidThrough: l.last,
+	}
+	switch {
+	case s.State == Idle && l.ahead.stuck:
+		s.State = Waiting
+	case s.State == Idle && l.count > 0:
+		s.State = Working
 	}
 	if l.end >= 0 {
 		s.Lag = max(l.end-max(l.next, l.start), 0)
