@@ -51,26 +51,33 @@ type Event struct {
 // makes the map; it is to be read only.
 func (e *Event) Fields() map[string]any {
 	if e.fields == nil && e.selected != nil {
-		e.fields = e.allFields()
-	}
-	return e.fields
-}
-
-// allFields decodes what was not selected. That cannot fail: every byte of the payload was looked at when the event was decoded.
-func (e *Event) allFields() map[string]any {
-	all, values := e.selected.Codec().SelectAll(), e.values
-	if len(all.Names()) != len(e.selected.Names()) {
-		var err error
-		if values, err = all.Append(nil, e.Payload); err != nil {
-			return nil
+		if all, values := e.All(); all != nil {
+			e.fields = all.Map(values)
 		}
 	}
-	return all.Map(values)
+	return e.fields
 }
 
 // Values are the values that the Processor's FieldReader asked for, as Selection.Append made them, for those who read many events by the
 // number of a field. The selection is nil for an event with Err, or one that came from no record: then there is only Fields.
 func (e *Event) Values() (*avro.Selection, []any) { return e.selected, e.values }
+
+// All is Values for all fields. What was not asked for is decoded at each call. That cannot fail: every byte of the payload was looked at
+// when the event was decoded.
+func (e *Event) All() (*avro.Selection, []any) {
+	if e.selected == nil {
+		return nil, nil
+	}
+	all := e.selected.Codec().SelectAll()
+	if len(all.Names()) == len(e.selected.Names()) {
+		return all, e.values
+	}
+	values, err := all.Append(nil, e.Payload)
+	if err != nil {
+		return nil, nil
+	}
+	return all, values
+}
 
 // WithFields returns the event with the given values: for events that come from no record.
 func (e Event) WithFields(fields map[string]any) Event {
@@ -96,6 +103,9 @@ func (e *Event) Headers() map[string]string {
 	}
 	return m
 }
+
+// RecordHeaders are the headers as they came, doubled names and all. They share the record's memory: to be read only.
+func (e *Event) RecordHeaders() []kgo.RecordHeader { return e.headers }
 
 // WithHeaders returns the event with the given headers: for events that come from no record.
 func (e Event) WithHeaders(headers map[string]string) Event {

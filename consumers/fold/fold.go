@@ -108,7 +108,7 @@ type owned struct {
 	// lettersTo is the offset below which this owner's dead letters are acknowledged: a batch tried again does not repeat them.
 	lettersTo int64
 	marks     map[string]int64 // quarantined keys and the offset that began it
-	// recent holds states as the store has them. Whoever commits other than by Process drops it.
+	// recent holds states as the store has them.
 	recent *recent
 	work   *work // room for the next batch
 }
@@ -168,6 +168,9 @@ func (f *Fold) shareLocked() {
 
 // Reads implements consumers.FieldReader: what the projections read. One that does not tell (a method Reads of the same form) reads all.
 func (f *Fold) Reads(eventType string) (names []string, all bool) {
+	if _, keeps := f.cfg.Sink.(EventReader); keeps {
+		return nil, true
+	}
 	for _, p := range f.cfg.Projections {
 		r, tells := p.(consumers.FieldReader)
 		if !tells {
@@ -192,7 +195,7 @@ func (f *Fold) Close() error {
 
 // Process implements consumers.Processor.
 func (f *Fold) Process(ctx context.Context, b consumers.Batch) error {
-	o, err := f.owner(b.TopicPartition)
+	o, err := f.claimed(b.TopicPartition)
 	if err != nil {
 		return err
 	}
@@ -234,7 +237,16 @@ func (f *Fold) process(ctx context.Context, o *owned, b consumers.Batch) error {
 	return nil
 }
 
+// owner returns a partition to one who commits other than by Process: recent states are forgotten.
 func (f *Fold) owner(tp consumers.TopicPartition) (*owned, error) {
+	o, err := f.claimed(tp)
+	if err == nil {
+		o.recent.drop()
+	}
+	return o, err
+}
+
+func (f *Fold) claimed(tp consumers.TopicPartition) (*owned, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := f.owned[tp]

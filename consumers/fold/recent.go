@@ -61,6 +61,7 @@ func (r *recent) get(key string) *held {
 func (r *recent) add(key string, h *held) {
 	half := r.limit.Load() / 2
 	if h.size > half {
+		delete(r.young, key)
 		return
 	}
 	if r.bytes+h.size > half {
@@ -80,29 +81,36 @@ func (r *recent) take(w *work) {
 		return
 	}
 	for number, key := range w.keys {
-		cells := w.of(number)
 		h := r.young[key]
-		if h == nil {
-			h = r.old[key]
+		if h != nil {
+			r.bytes -= h.size
+		} else if h = r.old[key]; h != nil {
 			delete(r.old, key)
 		} else {
-			r.bytes -= h.size
-			delete(r.young, key)
+			h = &held{states: make([]heldState, len(w.projections))}
 		}
-		if h == nil {
-			h = &held{states: make([]heldState, len(cells))}
-		}
-		h.size = int64(len(key)) + 100
-		for i := range cells {
-			h.states[i] = heldState{cells[i].Stored, cells[i].known}
-			h.size += 120 + int64(len(cells[i].EventID)) + sizeOf(cells[i].Values)
-		}
+		h.take(key, w.of(number))
 		r.add(key, h)
+	}
+}
+
+func (h *held) take(key string, cells []cell) {
+	h.size = int64(len(key)) + 100
+	for i := range cells {
+		h.states[i] = heldState{cells[i].Stored, cells[i].known}
+		h.size += 120 + int64(len(cells[i].EventID)) + sizeOfAll(cells[i].Values)
 	}
 }
 
 // drop forgets everything.
 func (r *recent) drop() { r.young, r.old, r.bytes = nil, nil, 0 }
+
+func sizeOfAll(values []any) (n int64) {
+	for _, v := range values {
+		n += sizeOf(v)
+	}
+	return n
+}
 
 // sizeOf is about what a value takes in memory, in bytes.
 func sizeOf(v any) int64 {
@@ -114,11 +122,7 @@ func sizeOf(v any) int64 {
 	case *big.Rat:
 		return 112 + int64(len(x.Num().Bits())+len(x.Denom().Bits()))*8
 	case []any:
-		n := int64(40)
-		for _, e := range x {
-			n += sizeOf(e)
-		}
-		return n
+		return 40 + sizeOfAll(x)
 	case map[string]any:
 		n := int64(64)
 		for name, e := range x {

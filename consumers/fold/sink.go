@@ -43,6 +43,12 @@ type Sink interface {
 	Close() error
 }
 
+// EventReader is a Sink that reads the fields of Commit.Events. For it all fields are decoded at once, and not only those that the
+// projections read.
+type EventReader interface {
+	ReadsEvents()
+}
+
 // Claim is what the owner of a partition starts from.
 type Claim struct {
 	// Epoch grows with every claim of the partition, from 1.

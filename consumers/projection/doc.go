@@ -25,6 +25,6 @@
 //   - An evaluation that costs too much is poison, too: no event keeps a fold busy for ever.
 //
 // In the order of use: load.go and yaml.go read files, declaration.go holds what they say, infer.go and compile.go make a
-// Projection of it with expression.go (environment.go, provider.go, celvalue.go and celdecimal.go are CEL's side), projection.go
+// Projection of it with expression.go and concat.go (environment.go, provider.go, celvalue.go and celdecimal.go are CEL's side), projection.go
 // folds by the rules of rule.go what input.go reads of an event, coerce.go guards what enters a column, and state.go and document.go are for backends.
 package projection

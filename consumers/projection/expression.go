@@ -144,7 +144,11 @@ func (c *compiler) compile(src scalar, where string, parsed *cel.Ast, refs refer
 	if err != nil {
 		return nil, src.fail(c.file, where, err.Error())
 	}
-	e.form = &program{prg, c.env.CELTypeAdapter(), c.event, c.columns}
+	whole := &program{prg, c.env.CELTypeAdapter(), c.event, c.columns}
+	e.form = whole
+	if parts := c.concatOf(checked.NativeRep().Expr()); parts != nil {
+		e.form = concat{parts, whole}
+	}
 	return e, nil
 }
 

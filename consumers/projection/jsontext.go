@@ -6,8 +6,13 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/consumers"
 )
 
 // AppendJSON appends a decoded value, or all the fields of a decoded event, as JSON in the form that Document describes. The names
@@ -43,6 +48,50 @@ func AppendJSON(dst []byte, v any) []byte {
 		return appendJSONMap(dst, x)
 	}
 	return append(dst, "null"...)
+}
+
+// AppendEventJSON appends the fields of an event as AppendJSON appends the map of them, without the map; null for an event that is not
+// decoded.
+func AppendEventJSON(dst []byte, ev *consumers.Event) []byte {
+	all, values := ev.All()
+	if all == nil {
+		if fields := ev.Fields(); fields != nil {
+			return AppendJSON(dst, fields)
+		}
+		return AppendJSON(dst, nil)
+	}
+	dst = append(dst, '{')
+	for i, slot := range all.ByName() {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendJSONText(dst, all.Names()[slot])
+		dst = append(dst, ':')
+		dst = AppendJSON(dst, values[slot])
+	}
+	return append(dst, '}')
+}
+
+// AppendHeadersJSON appends the headers of an event as AppendJSON appends the map of them, without the map.
+func AppendHeadersJSON(dst []byte, ev *consumers.Event) []byte {
+	var few [16]kgo.RecordHeader
+	headers := append(few[:0], ev.RecordHeaders()...)
+	slices.SortStableFunc(headers, func(a, b kgo.RecordHeader) int { return strings.Compare(a.Key, b.Key) })
+	dst = append(dst, '{')
+	first := true
+	for i, h := range headers {
+		if i+1 < len(headers) && headers[i+1].Key == h.Key {
+			continue // the last one counts
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = appendJSONText(dst, h.Key)
+		dst = append(dst, ':')
+		dst = appendJSONText(dst, string(h.Value))
+	}
+	return append(dst, '}')
 }
 
 func appendJSONFloat(dst []byte, x float64) []byte {

@@ -79,7 +79,7 @@ func (p *Projection) Fold(prev State, ev *consumers.Event) (State, error) {
 	after := slices.Clone(before)
 	for i := range r.set {
 		s := &r.set[i]
-		v, err := s.eval(&in)
+		v, err := evaluate(s.expr.form, &in)
 		if err == nil {
 			v, err = s.coerce(p.columns[s.column].Type, v, &in)
 		}
@@ -91,24 +91,6 @@ func (p *Projection) Fold(prev State, ev *consumers.Event) (State, error) {
 	return State{Exists: true, Values: after}, nil
 }
 
-// eval is form.eval with the usual forms spelled out, for which the input need not leave the stack.
-func (s *setter) eval(in *input) (any, error) {
-	switch f := s.expr.form.(type) {
-	case constant:
-		return f.value, nil
-	case eventField:
-		return f.eval(in)
-	case stateColumn:
-		return f.eval(in)
-	case variable:
-		return f.eval(in)
-	}
-	seen := *in
-	v, err := s.expr.form.eval(&seen)
-	in.event = seen.event
-	return v, err
-}
-
 // CacheKeys are the cache keys of a state, sorted, each once; nil without a cache section and for a state that does not exist. A
 // key made from a column that is null is left out: no reader can have asked for it. The error is a *FoldError.
 func (p *Projection) CacheKeys(key string, s State) ([]string, error) {
@@ -118,10 +100,10 @@ func (p *Projection) CacheKeys(key string, s State) ([]string, error) {
 	if len(s.Values) != len(p.columns) {
 		return nil, p.fail("", "", fmt.Errorf("the state has %d columns, the declaration %d", len(s.Values), len(p.columns)))
 	}
-	in := &input{state: s.Values, key: key}
-	var out []string
+	in := input{state: s.Values, key: key}
+	out := make([]string, 0, len(p.cacheKeys))
 	for _, e := range p.cacheKeys {
-		v, err := e.form.eval(in)
+		v, err := evaluate(e.form, &in)
 		if err != nil && p.readsNull(e, s) {
 			continue
 		}

@@ -1,6 +1,7 @@
 package avro
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,7 @@ type Selection struct {
 	codec *Codec
 	names []string
 	slots []int // by number of the field: where its value stands, -1 for nowhere
+	order []int // the slots in order of their names
 
 	planned bool
 	steps   []selectStep
@@ -57,6 +59,10 @@ func (c *Codec) selection(wanted func(string) bool) *Selection {
 			s.names = append(s.names, name)
 		}
 	}
+	for slot := range s.names {
+		s.order = append(s.order, slot)
+	}
+	slices.SortFunc(s.order, func(a, b int) int { return strings.Compare(s.names[a], s.names[b]) })
 	s.steps, s.fills, s.planned = planSelection(c, s.slots)
 	return s
 }
@@ -66,6 +72,9 @@ func (s *Selection) Codec() *Codec { return s.codec }
 
 // Names are the names of the selected fields, in the schema's order. The slice is shared: do not change it.
 func (s *Selection) Names() []string { return s.names }
+
+// ByName are the slots of the selected fields in the order of their names. The slice is shared: do not change it.
+func (s *Selection) ByName() []int { return s.order }
 
 // Slot says where, among the values of Append, the field with the given number stands: a number as in Codec.Fields. It is -1 for a
 // field that is not selected.

@@ -11,6 +11,7 @@ import (
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/services/internal/conf"
 )
 
 // Config configures one sink. Zero values mean the documented default.
@@ -33,6 +34,9 @@ type Config struct {
 	Entities []string `yaml:"entities"`
 	// BatchEvents is the most events applied at once. Default 5000.
 	BatchEvents int `yaml:"batch_events"`
+	// StateCache bounds the states that the process remembers beside the store, over all its partitions. Default 32MiB; less keeps
+	// memory down, more saves loads where keys come again after a while.
+	StateCache conf.Size `yaml:"state_cache"`
 	// SessionTimeout is how long the partitions of a process that was killed wait before the group gives them to another, or to its
 	// successor. Default 10 s for an embedded backend, whose store belongs to one process anyway; 45 s, as Kafka has it, for others.
 	SessionTimeout time.Duration `yaml:"session_timeout"`

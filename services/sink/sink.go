@@ -120,7 +120,7 @@ func (s *Sink) consume(ctx context.Context, b backend) error {
 		return err
 	}
 	folder, err := fold.New(fold.Config{
-		Name: s.cfg.Name, Sink: b.sink, Projections: s.keep, DeadLetters: letters, Logger: s.parts.Logger, Registerer: s.parts.Metrics,
+		Name: s.cfg.Name, Sink: b.sink, Projections: s.keep, DeadLetters: letters, CacheBytes: int64(s.cfg.StateCache), Logger: s.parts.Logger, Registerer: s.parts.Metrics,
 	})
 	if err != nil {
 		return errors.Join(err, letters.Close())

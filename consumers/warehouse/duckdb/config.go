@@ -17,8 +17,12 @@ import (
 
 var (
 	_ fold.Sink         = (*Warehouse)(nil)
+	_ fold.EventReader  = (*Warehouse)(nil)
 	_ warehouse.Querier = (*Warehouse)(nil)
 )
+
+// ReadsEvents implements fold.EventReader: bronze holds every field.
+func (*Warehouse) ReadsEvents() {}
 
 // Config says where the warehouse is and what it holds.
 type Config struct {

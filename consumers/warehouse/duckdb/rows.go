@@ -30,11 +30,18 @@ const insertBronze = `INSERT INTO bronze.events SELECT * FROM stage`
 // bronzeRows are the events as they came.
 func bronzeRows(events []consumers.Event) [][]driver.Value {
 	rows := make([][]driver.Value, len(events))
+	var text []byte
 	for i := range events {
 		ev := &events[i]
 		var data driver.Value
-		if fields := ev.Fields(); fields != nil {
-			data = string(projection.AppendJSON(nil, fields))
+		if decoded, _ := ev.Values(); decoded != nil || ev.Fields() != nil {
+			text = projection.AppendEventJSON(text[:0], ev)
+			data = string(text)
+		}
+		var headers driver.Value
+		if len(ev.RecordHeaders()) > 0 {
+			text = projection.AppendHeadersJSON(text[:0], ev)
+			headers = string(text)
 		}
 		payload := ev.Payload
 		if payload == nil {
@@ -42,7 +49,7 @@ func bronzeRows(events []consumers.Event) [][]driver.Value {
 		}
 		rows[i] = []driver.Value{
 			ev.Topic, ev.Partition, ev.Offset, valid(ev.Key), valid(ev.Type), valid(ev.ID), ev.Seq, ev.Time.UTC().Truncate(time.Microsecond),
-			int32(ev.SchemaID), headersJSON(ev.Headers()), data, payload,
+			int32(ev.SchemaID), headers, data, payload,
 		}
 	}
 	return rows
@@ -50,17 +57,6 @@ func bronzeRows(events []consumers.Event) [][]driver.Value {
 
 // valid replaces what is not UTF-8, which a text cannot hold. The keys and types of events that are applied are UTF-8.
 func valid(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
-
-func headersJSON(h map[string]string) driver.Value {
-	if len(h) == 0 {
-		return nil
-	}
-	m := make(map[string]any, len(h))
-	for name, v := range h {
-		m[name] = v
-	}
-	return string(projection.AppendJSON(nil, m))
-}
 
 func (wr *writer) appendBronze(accepted []*request) error {
 	var rows [][]driver.Value
