@@ -157,27 +157,26 @@ func evolve(t *rapid.T, k *kinds, fields []any) []any {
 		}
 		out = append(out, f)
 	}
-	defaults := []map[string]any{
+	for range rapid.IntRange(0, 2).Draw(t, "added") {
+		added := rapid.SampledFrom(defaultFields(k)).Draw(t, "added field")
+		added["name"] = "added" + strconv.Itoa(len(out))
+		out = append(out, added)
+	}
+	if len(out) == 0 {
+		return out
+	}
+	return rapid.Permutation(out).Draw(t, "order")
+}
+
+// defaultFields are fields that only the reader may have, without their names.
+func defaultFields(k *kinds) []map[string]any {
+	return []map[string]any{
 		{"type": "string", "default": "größe"}, {"type": []any{"null", "int"}, "default": nil}, {"type": "double", "default": 1.5},
 		{"type": map[string]any{"type": "array", "items": "string"}, "default": []any{"a", "b"}},
 		{"type": map[string]any{"type": "map", "values": "long"}, "default": map[string]any{"a": 1}},
 		{"type": map[string]any{"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}, "default": "\u0001\u0002"},
 		{"type": map[string]any{"type": "record", "name": k.name(), "fields": []any{map[string]any{"name": "x", "type": "int", "default": 7}}}, "default": map[string]any{}},
 	}
-	for range rapid.IntRange(0, 2).Draw(t, "added") {
-		f := rapid.SampledFrom(defaults).Draw(t, "added field")
-		if len(out) > 0 && f["type"] != nil {
-			added := map[string]any{"name": "added" + strconv.Itoa(len(out))}
-			for key, v := range f {
-				added[key] = v
-			}
-			out = append(out, added)
-		}
-	}
-	if len(out) == 0 {
-		return out
-	}
-	return rapid.Permutation(out).Draw(t, "order")
 }
 
 // looseSchema has unions of what bare values cannot tell apart: in them Decode looks at values less closely.
