@@ -79,7 +79,8 @@ func TestCausesOfRestarts(t *testing.T) {
 // One line a change of state, not an attempt.
 func TestTroubleIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
-	tr := newTroubles(slog.New(slog.NewTextHandler(&log, nil)), func(string, bool) {})
+	told := map[string]bool{}
+	tr := newTroubles(slog.New(slog.NewTextHandler(&log, nil)), func(part string, yes bool) { told[part] = yes })
 	report := tr.report("stream")
 	report(nil)
 	for range 10 {
@@ -88,10 +89,23 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 	if err := tr.current(); err == nil || !strings.Contains(err.Error(), "stream") || !strings.Contains(err.Error(), "broker away") {
 		t.Errorf("%v", err)
 	}
+	if !told["stream"] {
+		t.Error("the metric does not show the trouble")
+	}
 	report(nil)
 	report(nil)
-	if n := strings.Count(log.String(), "\n"); n != 2 || tr.current() != nil {
+	if n := strings.Count(log.String(), "\n"); n != 2 || tr.current() != nil || told["stream"] {
 		t.Errorf("%d lines:\n%s", n, log.String())
+	}
+	// Who leads no more is in no trouble with the stream, nor does the metric say so for ever.
+	report(errors.New("broker away"))
+	tr.report("election")(errors.New("Postgres away"))
+	tr.forget("stream", "registry")
+	if err := tr.current(); err == nil || strings.Contains(err.Error(), "stream") || told["stream"] || !told["election"] {
+		t.Errorf("%v, and the metric says %v", err, told)
+	}
+	if _, known := told["registry"]; known {
+		t.Error("a trouble that there was not has ended")
 	}
 }
 

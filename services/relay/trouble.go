@@ -52,7 +52,10 @@ func (t *troubles) forget(parts ...string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, part := range parts {
-		delete(t.parts, part)
+		if _, was := t.parts[part]; was {
+			delete(t.parts, part)
+			t.tell(part, false)
+		}
 	}
 }
 
