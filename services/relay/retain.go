@@ -185,7 +185,7 @@ func (t *retainer) empty(ctx context.Context, ring *store.Ring, leaf int, last s
 			return "", err
 		case done == store.Emptied:
 			t.r.status.emptied(t.now())
-			t.r.cfg.Logger.Info("leaf emptied", "leaf", leaf, "left", ring.Leaves[leaf].Left, "bytes", ring.Leaves[leaf].Bytes)
+			t.r.cfg.Logger.Debug("leaf emptied", "leaf", leaf, "left", ring.Leaves[leaf].Left, "bytes", ring.Leaves[leaf].Bytes)
 			return "", nil
 		case done == store.EmptyUnpublished:
 			return unpublished(leaf), nil

@@ -3,7 +3,11 @@ package relay_test
 import (
 	"cmp"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,7 +49,11 @@ func TestSoakWithRetention(t *testing.T) {
 	}
 	r := newRig(t, fakeBroker(t), &memoryRegistry{})
 	r.remember()
-	run := r.run(func(c *relay.Config) { c.Retention.Age = time.Second })
+	said := &lines{}
+	run := r.run(func(c *relay.Config) {
+		c.Retention.Age = time.Second
+		c.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(testLog{t}, said), nil))
+	})
 	var sizes []int64
 	began := time.Now()
 	for round := uint64(1); time.Since(began) < length || run.Status().Retention.Emptied.IsZero(); round++ {
@@ -83,6 +91,40 @@ func TestSoakWithRetention(t *testing.T) {
 		t.Error(err)
 	}
 	r.checkAgainst(r.idsIn("remembered"))
+	said.only(t)
+}
+
+// lines are those that a relay logs.
+type lines struct {
+	mu  sync.Mutex // guards the following
+	all []string
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// only fails if there is a line about what the relay does all day. What begins and ends, and what is wrong, is worth one; the rest are
+// metrics.
+func (l *lines) only(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	began := 0
+	for _, line := range l.all {
+		switch {
+		case strings.Contains(line, `msg="relay started"`):
+			began++
+		case strings.Contains(line, "level=INFO") && !strings.Contains(line, `msg="relay `) && !strings.Contains(line, `msg="works again"`):
+			t.Errorf("a day of normal running fits on a screen of lines, but not with: %s", line)
+		}
+	}
+	if began != 1 {
+		t.Errorf("its start is told %d times, in %d lines", began, len(l.all))
+	}
 }
 
 func maxOf(list []int64) int64 {
@@ -125,6 +167,9 @@ func TestRetentionBySizeWaitsForADump(t *testing.T) {
 	if n, err := testutil.GatherAndCount(metrics, "millrace_relay_retention_delayed", "millrace_relay_partitions_ahead",
 		"millrace_relay_retained_bytes", "millrace_relay_retained_age_seconds", "millrace_relay_leaves_emptied_total"); err != nil || n != 5 {
 		t.Errorf("%d metrics, %v", n, err)
+	}
+	if scrape(t, metrics)["millrace_relay_retention_delayed"] != 1 {
+		t.Error("the metric does not show the delay")
 	}
 	if err := dump.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
