@@ -19,7 +19,7 @@ func examine[T any](ctx context.Context, system, outbox string, on T, checks []c
 		found, err := c.look(ctx, on)
 		if err != nil {
 			found = append(found, Finding{
-				Severity: Warning, What: "could not be looked at: " + err.Error(), Why: "what is wrong there, if anything is, stays unknown",
+				Severity: Warning, What: "could not be looked at: " + err.Error(), Why: "what is wrong there, if anything is, stays unknown", Mend: again,
 			})
 		}
 		for _, f := range found {
@@ -29,6 +29,9 @@ func examine[T any](ctx context.Context, system, outbox string, on T, checks []c
 	}
 	return all
 }
+
+// again is what to do about what could not be looked at.
+const again = "mend what the error says, then: millrace doctor"
 
 func fine(format string, args ...any) []Finding {
 	return []Finding{{Severity: OK, What: fmt.Sprintf(format, args...)}}

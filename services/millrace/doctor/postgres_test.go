@@ -102,17 +102,17 @@ func TestFaultsOfAServer(t *testing.T) {
 	look(t, db.DSN).nothing(t)
 
 	for _, c := range []struct {
-		check    string
-		severity Severity
-	}{{"fsync", Error}, {"full_page_writes", Warning}, {"autovacuum", Warning}} {
-		run(t, conn, "alter system set "+c.check+" = off")
+		check, setting string
+		severity       Severity
+	}{{"fsync", "fsync", Error}, {"full_page_writes", "full_page_writes", Warning}, {"autovacuum", "autovacuum", Warning}, {"autovacuum", "track_counts", Warning}} {
+		run(t, conn, "alter system set "+c.setting+" = off")
 		run(t, conn, "select pg_reload_conf()")
-		await(t, func() bool { return setting(t, conn, c.check) == "off" })
+		await(t, func() bool { return setting(t, conn, c.setting) == "off" })
 		r := look(t, db.DSN)
-		r.wants(t, c.check, c.severity, "off", "ALTER SYSTEM SET "+c.check+" = on")
-		run(t, conn, "alter system reset "+c.check)
+		r.wants(t, c.check, c.severity, c.setting+" is off", "ALTER SYSTEM SET "+c.setting+" = on")
+		run(t, conn, "alter system reset "+c.setting)
 		run(t, conn, "select pg_reload_conf()")
-		await(t, func() bool { return setting(t, conn, c.check) == "on" })
+		await(t, func() bool { return setting(t, conn, c.setting) == "on" })
 	}
 
 	// A transaction that stays open, and one that is prepared.

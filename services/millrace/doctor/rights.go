@@ -69,43 +69,49 @@ func transactionalIDs(ctx context.Context, i *ids) ([]Finding, error) {
 		return nil, err
 	}
 	for _, name := range names {
-		write, known := i.allowed(ctx, name)
-		if known && !write {
-			return found(Error, "no rule allows writing with the transactional id "+name, why, mend), nil
+		write, denial := i.allowed(ctx, name)
+		if denial != nil {
+			return found(Error, "a rule denies writing with the transactional id "+name, why, i.undeny(denial)), nil
 		}
-		if !known {
+		if !write {
 			return fine("the transactional ids may be seen; whether they may be written is seen when the relay starts"), nil
 		}
 	}
 	return fine("the transactional ids %s may be used", strings.Join(names, " and ")), nil
 }
 
-// allowed says whether the authorizer's rules let us write with a transactional id; known is false where they may not be read, or we
-// do not know who we are to it.
-func (i *ids) allowed(ctx context.Context, id string) (write, known bool) {
+// allowed says whether the authorizer's rules let us write with a transactional id, or which of them denies it. Neither: they may not be
+// read, we do not know who we are to it, or no rule is about us. Then a super user may all the same, and everybody where the
+// authorizer is told so.
+func (i *ids) allowed(ctx context.Context, id string) (write bool, denial *kadm.DescribedACL) {
 	rules, err := i.adm.DescribeACLs(ctx, kadm.NewACLs().TransactionalIDs(id).ResourcePatternType(kadm.ACLPatternMatch).Operations(kadm.OpAny).Allow().AllowHosts().Deny().DenyHosts())
 	if err != nil {
-		return false, false
+		return false, nil
 	}
 	for _, r := range rules {
 		switch {
 		case errors.Is(r.Err, kerr.SecurityDisabled):
-			return true, true // there is no authorizer
+			return true, nil // there is no authorizer
 		case r.Err != nil:
-			return false, false
+			return false, nil
 		}
 		for _, a := range r.Described {
 			us := i.site.Principal != "" && a.Principal == i.site.Principal || a.Principal == "User:*"
 			if us && (a.Operation == kadm.OpWrite || a.Operation == kadm.OpAll) {
 				if a.Permission == kmsg.ACLPermissionTypeDeny {
-					return false, true
+					return false, &a
 				}
 				write = true
 			}
 		}
 	}
-	// Without a rule for us a super user may, and everybody where the authorizer is told so.
-	return write, write
+	return write, nil
+}
+
+// undeny is the command that takes a rule away.
+func (i *ids) undeny(a *kadm.DescribedACL) string {
+	return fmt.Sprintf("kafka-acls.sh --bootstrap-server BROKER --remove --deny-principal %s --deny-host %s --operation %s --transactional-id %s --resource-pattern-type %s",
+		a.Principal, a.Host, a.Operation, a.Name, strings.ToLower(a.Pattern.String()))
 }
 
 // topicRights compares what we may do with a topic with what the relay does.

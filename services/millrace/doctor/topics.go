@@ -71,7 +71,7 @@ func (t *topic) read(ctx context.Context) ([]Finding, error) {
 		return f, err
 	}
 	if err != nil {
-		return []Finding{{Check: "topic", Severity: Warning, What: "could not be looked at: " + err.Error(), Why: "what is wrong there stays unknown"}}, err
+		return []Finding{{Check: "topic", Severity: Warning, What: "could not be looked at: " + err.Error(), Why: "what is wrong there stays unknown", Mend: again}}, err
 	}
 	detail := meta.Topics[t.name]
 	if errors.Is(detail.Err, kerr.UnknownTopicOrPartition) {
