@@ -96,7 +96,7 @@ func TestRingGoesRound(t *testing.T) {
 	}
 }
 
-// Promise 1 of the design: rows that the committed `last` does not see keep their leaf.
+// Promise 1: rows that the committed `last` does not see keep their leaf.
 func TestUnpublishedRowsKeepTheirLeaf(t *testing.T) {
 	db, conn := newOutbox(t)
 	running := begin(t, db)
@@ -340,15 +340,16 @@ func TestNobodyWaitsForALeafToBeEmptied(t *testing.T) {
 	for i, sql := range []string{
 		`insert into outbox.event (topic, key, type, schema_fp, payload) values ('t', 'k', 'x', '\x00000000000000000000000000000000', '')`,
 		`select count(*) from (select from outbox.event order by id limit 1) e`,
-		// Stands for one that drew its id before the ring turned.
-		`insert into outbox.event (id, topic, key, type, schema_fp, payload) values (1000000, 't', 'k', 'x', '\x00000000000000000000000000000000', '')`,
+		// Stands for one that drew its id before the ring turned. It is taken back, for a row that is not published would keep the leaf
+		// from being asked for at all.
+		`begin; insert into outbox.event (id, topic, key, type, schema_fp, payload) values (1000000, 't', 'k', 'x', '\x00000000000000000000000000000000', ''); rollback`,
 	} {
 		c := db.Conn(t)
 		exec(t, c, `set synchronous_commit = off`) // it is locks that are measured, not the disk
 		all.Go(func() {
 			for ctx.Err() == nil {
 				began := time.Now()
-				if _, err := c.Exec(context.WithoutCancel(ctx), sql); err != nil {
+				if _, err := c.PgConn().Exec(context.WithoutCancel(ctx), sql).ReadAll(); err != nil {
 					t.Error(err)
 				}
 				worst[i] = max(worst[i], time.Since(began))
@@ -357,14 +358,17 @@ func TestNobodyWaitsForALeafToBeEmptied(t *testing.T) {
 	}
 	tries := 0
 	for ; ctx.Err() == nil; tries++ {
-		if got, err := EmptyLeaf(context.WithoutCancel(ctx), conn, "", 0, last, time.Now().Add(time.Hour)); err != nil || got == Emptied {
+		if got, err := EmptyLeaf(context.WithoutCancel(ctx), conn, "", 0, last, time.Now().Add(time.Hour)); err != nil || got != EmptyLocked {
 			t.Errorf("%q, %v, while a dump reads", got, err)
 		}
 	}
 	all.Wait()
 	t.Logf("%d tries; longest waits: INSERT %v, poll %v, INSERT into the leaf %v", tries, worst[0], worst[1], worst[2])
-	if slices.Max(worst) > 3*time.Second { // without lock_timeout it would be the five seconds that a statement may take
-		t.Errorf("somebody waited for %v", slices.Max(worst))
+	// How long a wait is depends on the machine; how long the leaf is asked for, and so stands in others' way, does not.
+	var bound string
+	if err := conn.QueryRow(t.Context(), `select coalesce((select o from pg_proc p, unnest(p.proconfig) o
+		where p.oid = 'outbox.empty_leaf(int, pg_snapshot, timestamptz)'::regprocedure and o like 'lock_timeout=%'), '')`).Scan(&bound); err != nil || bound != "lock_timeout=30ms" {
+		t.Errorf("whoever empties a leaf asks for it with %q, %v: writers may have to wait 50 ms at most", bound, err)
 	}
 	exec(t, dump, `commit`)
 	empty(t, conn, 0, settled(t, conn), Emptied)

@@ -154,3 +154,19 @@ func TestATraceGoesFromTheWriterToTheConsumer(t *testing.T) {
 		t.Errorf("spans\n%s\nwant\n%s", got, want)
 	}
 }
+
+// Nothing is traced unless the configuration says where spans go, whatever the environment says to other programs.
+func TestNothingIsTracedUnlessConfigured(t *testing.T) {
+	to := newCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", to.URL)
+	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", to.URL+"/v1/traces")
+	var c Config
+	if err := c.validateTracing(); err != nil {
+		t.Fatal(err)
+	}
+	tracer, flush, err := c.Tracing.tracer(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil || tracer != nil {
+		t.Fatalf("a tracer that nobody configured: %v %v", tracer, err)
+	}
+	flush()
+}

@@ -123,6 +123,36 @@ func TestPromise7ARegistryThatStaysAwayDoesNotStopTheStream(t *testing.T) {
 	r.checkPublished()
 }
 
+// An event that only waits for the registry is at no fault: whatever the topic's policy, its key waits with it, in order, and goes by
+// itself.
+func TestPromise7WaitingForTheRegistryIsNoFault(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []relay.Poison{relay.ParkEvent, relay.StopAtPoison} {
+		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
+			reg := &memoryRegistry{}
+			reg.set(func(string, string) error { return registry.ErrUnavailable })
+			r := newRig(t, fakeBroker(t), reg)
+			run := r.run(func(c *relay.Config) { r.onPoison(policy)(c); c.RegistryGrace = time.Millisecond })
+			for n := int64(1); n <= 5; n++ { // more than a page
+				r.emit("k", n)
+			}
+			run.until("five parked events", func(s relay.Status) bool { return s.Parked == 5 })
+			for i, p := range r.parked() {
+				if p.Alone || p.Position != int64(i+1) || i == 0 && p.Reason != relay.ReasonRegistry || i > 0 && p.Reason != relay.ReasonBehind {
+					t.Errorf("%+v", p)
+				}
+			}
+			reg.set(nil)
+			run.untilSeq(5)
+			if got := r.story(r.topic); got != "1 k, 2 k, 3 k, 4 k, 5 k" {
+				t.Errorf("published %s", got)
+			}
+			r.checkPublished()
+		})
+	}
+}
+
 // What was parked for the registry and is refused by it, when it answers, stays parked for that.
 func TestARegistryThatAnswersMayStillRefuse(t *testing.T) {
 	t.Parallel()
