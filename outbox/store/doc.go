@@ -20,14 +20,17 @@
 //	        publish page and {last, upper, position}, as one
 //	    last = w.Advance()
 //
-// # Promises
+// # What a Reader guarantees
+//
+// Cited as guarantee N; Promise N is the whole project's.
 //
 //  1. A window holds each event that was committed between its two snapshots, once, strictly by id, and no other. A restart
-//     with {last, upper, position} reads on in the identical window.
-//  2. A transaction that stays open delays its own events and nobody else's.
+//     with {last, upper, position} reads on in the identical window. (Promises 1 and 2.)
+//  2. A transaction that stays open delays its own events and nobody else's. (Promise 5.)
 //  3. A page is bounded in rows and in bytes, however many rows one transaction wrote.
 //  4. An idle poll looks at a few index pages, whatever is retained, whatever is running, and whatever the statistics say.
-//  5. A window whose gate is open can no longer be undone by a crash of Postgres.
+//     (Promise 6.)
+//  5. A window whose gate is open can no longer be undone by a crash of Postgres. (Promise 1.)
 //
 // # Not obvious
 //

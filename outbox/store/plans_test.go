@@ -98,7 +98,7 @@ func checkPlan(t *testing.T, s statement, plan string) {
 	}
 }
 
-// Promise 4: no statistics turn a poll into a sequential scan, or into a walk along the id index.
+// Guarantee 4: no statistics turn a poll into a sequential scan, or into a walk along the id index.
 func TestPlansAreForced(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes its time: make test runs it")
@@ -121,7 +121,7 @@ func TestPlansAreForced(t *testing.T) {
 	t.Run("statistics that lie", check)
 }
 
-// Promise 6 of the design, and promise 4 here: an idle poll touches next to nothing, whatever is retained and however
+// Promise 6, and guarantee 4: an idle poll touches next to nothing, whatever is retained and however
 // long some transaction has been open.
 func TestIdlePollTouchesNextToNothing(t *testing.T) {
 	if testing.Short() {

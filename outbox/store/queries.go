@@ -60,6 +60,8 @@ const headQuery = `select ` + headColumns + `)`
 // Fresh rows are those of transactions from last.xmax up to, not including, the snapshot's xmax: without the upper
 // end, the rows of a transaction that is still writing would be looked at again in each poll. Late rows are those of
 // the transactions that were running in last and no longer are; one that still runs costs nothing.
+//
+// Promise 5: nothing here waits for the oldest running transaction; who stays open is listed, and its own rows come late.
 const openQuery = `
 with fresh as materialized (
 	select ` + eventColumnsSQL + `, ` + eventBytesSQL + ` from {{schema}}.event e

@@ -65,7 +65,7 @@ func TestEventsComeOutWhole(t *testing.T) {
 	}
 }
 
-// Promise 3: a page is bounded, however many rows one transaction wrote. A late transaction's rows are merged
+// Guarantee 3: a page is bounded, however many rows one transaction wrote. A late transaction's rows are merged
 // strictly by id.
 func TestLateTransactionOfManyRows(t *testing.T) {
 	const limit, late = 500, 50_000
@@ -92,7 +92,7 @@ func TestLateTransactionOfManyRows(t *testing.T) {
 	}
 }
 
-// Promise 1: a restart reads on in the identical window, whatever was committed since.
+// Guarantee 1: a restart reads on in the identical window, whatever was committed since.
 func TestReopenedWindowIsIdentical(t *testing.T) {
 	db, conn := newOutbox(t)
 	r := newReader(t, db)
@@ -141,7 +141,7 @@ func TestReopenedWindowIsIdentical(t *testing.T) {
 	}
 }
 
-// Promise 3: bounded in bytes. Large payloads are not even sent in vain; JSON that is compressed in the table is cut
+// Guarantee 3: bounded in bytes. Large payloads are not even sent in vain; JSON that is compressed in the table is cut
 // as it comes.
 func TestPagesAreBoundedInBytes(t *testing.T) {
 	const pageBytes, each = 1 << 20, 300 << 10
@@ -221,7 +221,7 @@ func TestRowsThatVanishAreAnError(t *testing.T) {
 	}
 }
 
-// Promise 5: the gate opens when the WAL is flushed, and not before; a forced flush opens it.
+// Guarantee 5: the gate opens when the WAL is flushed, and not before; a forced flush opens it.
 func TestGate(t *testing.T) {
 	db, conn := newOutbox(t)
 	r := newReader(t, db)

@@ -41,7 +41,7 @@ func (a *Anchor) StampUnpublished(ctx context.Context, progress func(id int64)) 
 	if err := a.renewLeaves(ctx); err != nil {
 		return Snapshot{}, Source{}, rows, err
 	}
-	// Promise 5: the cursor must not hold what a crash could undo.
+	// Promise 1: the cursor must not hold what a crash could undo.
 	if _, err := a.conn.PgConn().Exec(ctx, emitFlush).ReadAll(); err != nil {
 		return Snapshot{}, Source{}, rows, fmt.Errorf("force a flush of the WAL: %w", err)
 	}

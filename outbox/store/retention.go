@@ -183,6 +183,8 @@ const (
 // be that of the committed cursor, neither a window's upper nor one whose commit is not known: rows that it does not
 // see keep the leaf from being emptied. An INSERT into this very leaf, which has drawn its id long ago, waits for some
 // 30 ms at most; its row is found by later polls. conn must not be in a transaction.
+//
+// Promise 6: rows leave by the leaf. None is updated or deleted by itself, and who cannot have the leaf at once gives up.
 func EmptyLeaf(ctx context.Context, conn *pgx.Conn, schema string, leaf int, last Snapshot, before time.Time) (Emptying, error) {
 	if last.IsZero() {
 		return EmptyUnpublished, nil

@@ -62,6 +62,7 @@ func (r *rig) badRows() map[string]relay.Reason {
 	}
 }
 
+// Promise 7: A bad event never stops the stream. It is parked, each for its reason, and others are published.
 func TestPromise7ABadEventNeverStopsTheStream(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *rig) {

@@ -10,7 +10,8 @@ import (
 	"github.com/millrace/millrace/services/relay"
 )
 
-// An event is published if and only if its transaction committed; events of one key in commit order; each once.
+// Promise 1: Nothing invented, nothing lost. Promise 2: Order. Promise 3: Exactly once in Kafka. An event is published if and
+// only if its transaction committed; events of one key in commit order; each once.
 func TestPromise123CommittedEventsArePublishedOnceInOrder(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *rig) {
@@ -24,7 +25,7 @@ func TestPromise123CommittedEventsArePublishedOnceInOrder(t *testing.T) {
 	})
 }
 
-// Exactly once across restarts: the relay is stopped without mercy at every point, over and over, in mid-window.
+// Promise 3: Exactly once in Kafka, across restarts: the relay is stopped without mercy at every point, over and over, in mid-window.
 func TestPromise3ExactlyOnceAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *rig) {

@@ -25,7 +25,7 @@ func Cache() (string, error) {
 // empty folder that takes the name only when fill has succeeded, so a folder
 // under its final name is whole.
 //
-// Promise 4: a file lock admits one process to the fetch; the others find its result.
+// Guarantee 4: a file lock admits one process to the fetch; the others find its result.
 func cached(dir, name string, fill func(dir string) error) (string, error) {
 	target := filepath.Join(dir, name)
 	if _, err := os.Stat(target); err == nil {

@@ -11,7 +11,7 @@ import (
 
 // flock is held by an open file, not by a process, so goroutines contend for
 // it as processes do.
-func TestPromise4ManyAtOnceFetchOnce(t *testing.T) {
+func TestGuarantee4ManyAtOnceFetchOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var fills atomic.Int32

@@ -16,7 +16,7 @@
 // end. What may not be shared, such as a server that is to be killed, is
 // started with PostgresServer, KafkaServer, RegistryServer or RedisServer.
 //
-// # Promises
+// # Guarantees
 //
 //  1. A server never outlives the process that started it, however that process
 //     ended. (On Linux, by the parent-death signal; elsewhere only an orderly end

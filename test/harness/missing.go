@@ -33,7 +33,7 @@ func inCI() bool {
 // by skipping it otherwise. It is for tests that need something the harness does
 // not start, such as Python.
 //
-// Promise 2: the message names the part and the command that installs it.
+// Guarantee 2: the message names the part and the command that installs it.
 func Missing(t testing.TB, missing *MissingError) {
 	t.Helper()
 	if inCI() {
@@ -58,7 +58,7 @@ func must(t testing.TB, err error) {
 
 // skipShort keeps Java servers out of -short runs.
 //
-// Promise 3: with -short no Java server is started.
+// Guarantee 3: with -short no Java server is started.
 func skipShort(t testing.TB, part string) {
 	t.Helper()
 	if testing.Short() {

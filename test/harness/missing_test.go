@@ -41,7 +41,7 @@ func ending(test func(testing.TB)) *fakeTB {
 	return f
 }
 
-func TestPromise2AMissingPartIsNamedWithItsInstallCommand(t *testing.T) {
+func TestGuarantee2AMissingPartIsNamedWithItsInstallCommand(t *testing.T) {
 	redis := &MissingError{Part: "redis", Reason: "redis-server is not installed", Install: "apt-get install -y redis-server"}
 	reportFile := filepath.Join(t.TempDir(), "missing")
 	if err := os.WriteFile(reportFile, nil, 0o600); err != nil {
@@ -72,7 +72,7 @@ func TestPromise2AMissingPartIsNamedWithItsInstallCommand(t *testing.T) {
 	}
 }
 
-func TestPromise2RedisIsMissingWithoutItsProgram(t *testing.T) {
+func TestGuarantee2RedisIsMissingWithoutItsProgram(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	var missing *MissingError
 	if _, err := startRedis(); !errors.As(err, &missing) || missing.Part != "redis" {
@@ -80,7 +80,7 @@ func TestPromise2RedisIsMissingWithoutItsProgram(t *testing.T) {
 	}
 }
 
-func TestPromise2KafkaIsMissingWithoutMaven(t *testing.T) {
+func TestGuarantee2KafkaIsMissingWithoutMaven(t *testing.T) {
 	java := filepath.Join(t.TempDir(), "bin", "java")
 	if err := os.MkdirAll(filepath.Dir(java), 0o755); err != nil {
 		t.Fatal(err)

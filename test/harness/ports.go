@@ -33,5 +33,5 @@ func FreePort() (int, error) {
 	return 0, errors.New("no free port on 127.0.0.1 after 200 tries")
 }
 
-// Promise 5: every server listens on 127.0.0.1 alone.
+// Guarantee 5: every server listens on 127.0.0.1 alone.
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

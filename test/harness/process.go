@@ -52,7 +52,7 @@ func Start(t testing.TB, c Command) *Process {
 
 // start runs the command on a thread of its own, which waits for its end.
 //
-// Promise 1: the parent-death signal is tied to the starting thread, which must
+// Guarantee 1: the parent-death signal is tied to the starting thread, which must
 // therefore last as long as the child; a thread that Go is free to retire would
 // take the child with it.
 func start(c Command) (*Process, error) {

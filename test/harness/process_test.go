@@ -94,7 +94,7 @@ func TestProcessStopReturnsTheExitCode(t *testing.T) {
 	}
 }
 
-// helperEnv turns TestPromise1ServersDieWithTheirParent, run in a second process,
+// helperEnv turns TestGuarantee1ServersDieWithTheirParent, run in a second process,
 // into the parent that is killed.
 const helperEnv = "MILLRACE_HARNESS_HELPER"
 
@@ -108,7 +108,7 @@ func doomedParent(t *testing.T) {
 	select {}
 }
 
-func TestPromise1ServersDieWithTheirParent(t *testing.T) {
+func TestGuarantee1ServersDieWithTheirParent(t *testing.T) {
 	if os.Getenv(helperEnv) != "" {
 		doomedParent(t)
 	}
@@ -154,7 +154,7 @@ func TestPromise1ServersDieWithTheirParent(t *testing.T) {
 // sharedTemp returns a temporary folder that other users may enter.
 func sharedTemp(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "millrace-promise1-")
+	dir, err := os.MkdirTemp("", "millrace-guarantee1-")
 	if err != nil {
 		t.Fatal(err)
 	}

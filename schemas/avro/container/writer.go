@@ -131,7 +131,7 @@ func (w *Writer) AppendValue(v any) error {
 
 // exact turns a payload into goavro's values, and makes sure that they come out as they went in.
 func (w *Writer) exact(payload []byte) (any, error) {
-	want, err := w.codec.Decode(payload) // Promise 2: first the decoder that withstands anything
+	want, err := w.codec.Decode(payload) // the second promise of the package: first the decoder that withstands anything
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (w *Writer) exact(payload []byte) (any, error) {
 		return nil, fmt.Errorf("%s: %w: %w", w.codec.Schema().Name, ErrInexact, err)
 	}
 	got, err := w.codec.Decode(again)
-	if err != nil || !equal(want, got) { // Promise 1
+	if err != nil || !equal(want, got) { // the first
 		return nil, fmt.Errorf("%s: %w", w.codec.Schema().Name, ErrInexact)
 	}
 	return datum, nil
