@@ -111,8 +111,14 @@ func TestReplay(t *testing.T) {
 				t.Errorf("into %q: %v", topic, err)
 			}
 		}
-		// A topic that was published to, and is not in the configuration any more.
+		// A topic of the configuration that nothing was published to yet.
 		cfg := r.config()
+		next := harness.Unique("next")
+		cfg.Topics[next] = relay.Topic{}
+		if _, err := relay.Replay(t.Context(), cfg, relay.ReplayOptions{To: next, DryRun: true}); !errors.Is(err, relay.ErrReplayTopic) {
+			t.Errorf("into a topic of the configuration: %v", err)
+		}
+		// A topic that was published to, and is not in the configuration any more.
 		cfg.Topics = nil
 		if _, err := relay.Replay(t.Context(), cfg, relay.ReplayOptions{To: r.topic}); !errors.Is(err, relay.ErrReplayTopic) {
 			t.Errorf("into a topic of the cursor: %v", err)
