@@ -20,13 +20,18 @@ const copyDependencies = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 // embedded pom NAME.xml. The pom's digest is part of the folder's name: another
 // version is another folder.
 func mavenFolder(name string, args ...string) (string, error) {
-	pom, err := poms.ReadFile("poms/" + name + ".xml")
-	if err != nil {
-		return "", fmt.Errorf("read pom %s: %w", name, err)
-	}
 	dir, err := Cache()
 	if err != nil {
 		return "", err
+	}
+	return mavenFolderIn(dir, name, args...)
+}
+
+// mavenFolderIn is mavenFolder with a cache of its own.
+func mavenFolderIn(dir, name string, args ...string) (string, error) {
+	pom, err := poms.ReadFile("poms/" + name + ".xml")
+	if err != nil {
+		return "", fmt.Errorf("read pom %s: %w", name, err)
 	}
 	sum := sha256.Sum256(pom)
 	return cached(dir, name+"-"+hex.EncodeToString(sum[:4]), func(dir string) error {

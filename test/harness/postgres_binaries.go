@@ -43,7 +43,7 @@ func byVersion(a, b string) int {
 // call for that alone, so it starts a server, which as root is bound to fail:
 // what counts is whether the binaries are there afterwards.
 func fetchPostgres() (string, error) {
-	root, err := postgresCache()
+	root, err := openCache()
 	if err != nil {
 		return "", err
 	}
@@ -69,9 +69,9 @@ func fetchPostgres() (string, error) {
 	return filepath.Join(dir, "bin"), err
 }
 
-// postgresCache is Cache(), unless the server's user cannot look into it: the
-// home of root is closed to others.
-func postgresCache() (string, error) {
+// openCache is Cache(), unless a server that does not run as root cannot look
+// into it: the home of root is closed to others.
+func openCache() (string, error) {
 	dir, err := Cache()
 	if err != nil || os.Geteuid() != 0 || os.Getenv("MILLRACE_CACHE") != "" {
 		return dir, err
@@ -79,9 +79,11 @@ func postgresCache() (string, error) {
 	return "/var/cache/millrace", nil
 }
 
-// postgresUser returns whom the server runs as: nil for this process's user,
-// somebody unprivileged if that is root, as which PostgreSQL refuses to run.
-func postgresUser() (*syscall.Credential, error) {
+func postgresUser() (*syscall.Credential, error) { return serverUser("PostgreSQL") }
+
+// serverUser returns whom a server runs as that refuses to run as root: nil for
+// this process's user, somebody unprivileged if that is root.
+func serverUser(server string) (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
@@ -100,5 +102,5 @@ func postgresUser() (*syscall.Credential, error) {
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return nil, errors.New("PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody to run it as")
+	return nil, errors.New(server + " does not run as root, and there is neither a user postgres nor a user nobody to run it as")
 }

@@ -20,13 +20,13 @@ type Servers struct {
 	report  string          // where skipped tests say what they missed
 }
 
-// StartServers starts the shared servers named (all of them by default) for
-// other processes to use. What is missing is listed and no error; a server that
+// StartServers starts the shared servers named (by default those that many
+// tests need: all but OpenSearch) for other processes to use. What is missing is listed and no error; a server that
 // is there and does not start is one. Servers that the environment names are used
 // as they are. Call Stop in the end, also after an error.
 func StartServers(names ...string) (*Servers, error) {
 	if len(names) == 0 {
-		names = slices.Sorted(maps.Keys(all))
+		names = slices.DeleteFunc(AllServers(), func(name string) bool { return all[name].onDemand })
 	}
 	s := &Servers{}
 	dir, err := workDir("run")
@@ -65,6 +65,9 @@ func StartServers(names ...string) (*Servers, error) {
 	starting.Wait()
 	return s, errors.Join(errs...)
 }
+
+// AllServers returns the names of all shared servers, sorted.
+func AllServers() []string { return slices.Sorted(maps.Keys(all)) }
 
 // Stop stops the servers that StartServers started and removes their data.
 func (s *Servers) Stop() { stopAll() }

@@ -14,6 +14,8 @@ const (
 	KafkaEnv    = "MILLRACE_TEST_KAFKA"    // host:port,...
 	RegistryEnv = "MILLRACE_TEST_REGISTRY" // http:// URL of the Confluent-compatible API
 	RedisEnv    = "MILLRACE_TEST_REDIS"    // redis:// URL without a database
+	// OpenSearchEnv names an http:// URL without a path.
+	OpenSearchEnv = "MILLRACE_TEST_OPENSEARCH"
 )
 
 // shared is a server for all tests of this process: the one that the
@@ -21,6 +23,8 @@ const (
 type shared struct {
 	env   string
 	start func() (address string, stop func(), err error)
+	// onDemand: few tests need it, so that a run does not start it for all; a test binary that needs it starts one.
+	onDemand bool
 
 	mu sync.Mutex
 	// mu guards the following
@@ -52,10 +56,11 @@ func (s *shared) close() {
 
 // all lists the shared servers by the names that summaries use.
 var all = map[string]*shared{
-	"postgres": sharedPostgres,
-	"kafka":    sharedKafka,
-	"registry": sharedRegistry,
-	"redis":    sharedRedis,
+	"postgres":   sharedPostgres,
+	"kafka":      sharedKafka,
+	"registry":   sharedRegistry,
+	"redis":      sharedRedis,
+	"opensearch": sharedOpenSearch,
 }
 
 // Main runs the tests of a package and stops what they shared:

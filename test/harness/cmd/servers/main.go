@@ -3,8 +3,8 @@
 //
 //	servers go test ./...
 //
-// Without a command it prints the environment and serves until it is
-// interrupted. At the end it says which tests were not run for want of a part.
+// Without a command it starts all there are, prints the environment and serves
+// until it is interrupted; with one, those that many tests need. At the end it says which tests were not run for want of a part.
 // Its exit status is the command's, 130 when it was interrupted.
 package main
 
@@ -21,15 +21,18 @@ import (
 )
 
 func main() {
-	only := flag.String("only", "", "comma-separated servers to start: kafka, postgres, redis, registry (default: all)")
+	only := flag.String("only", "", "comma-separated servers to start: "+strings.Join(harness.AllServers(), ", ")+" (default: all; before a command all but opensearch)")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: servers [-only NAMES] [COMMAND [ARGUMENT...]]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 	var names []string
-	if *only != "" {
+	switch {
+	case *only != "":
 		names = strings.Split(*only, ",")
+	case flag.NArg() == 0:
+		names = harness.AllServers()
 	}
 	os.Exit(run(names, flag.Args()))
 }
