@@ -114,7 +114,7 @@ func (l *layout) load(r index.IndexReader, key string) (state fold.Stored, found
 			value = f.Value()
 		}
 	})
-	state, err = stored.Decode(l.columns, value)
+	state, err = stored.Decode(l.Columns, value)
 	return state, err == nil, err
 }
 

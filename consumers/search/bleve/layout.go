@@ -8,15 +8,13 @@ import (
 	"math/big"
 	"time"
 
-	"github.com/blevesearch/bleve/v2/analysis"
-	"github.com/blevesearch/bleve/v2/analysis/token/lowercase"
-	"github.com/blevesearch/bleve/v2/analysis/tokenizer/unicode"
 	"github.com/blevesearch/bleve/v2/document"
 	index "github.com/blevesearch/bleve_index_api"
 
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/internal/stored"
 	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/consumers/search/query"
 )
 
 // layoutVersion is part of every digest: an index made by another way of making documents has to be rebuilt.
@@ -32,41 +30,10 @@ const (
 // maxKeyword is the length in bytes up to which a text is a keyword; a longer one is found by its words only.
 const maxKeyword = 8 << 10
 
-// kind is how a column is searched.
-type kind int
-
-const (
-	none    kind = iota // not searched: JSON, bytes, lists of lists
-	text                // by its words, whatever their case
-	keyword             // as a whole, exactly
-	number              // by value and range
-	instant             // by time and range
-	truth               // true or false
-)
-
-func (k kind) String() string {
-	return [...]string{"none", "text", "keyword", "number", "time", "bool"}[k]
-}
-
-// field is how one column is indexed.
-type field struct {
-	name string // of the field in the index: entity.column
-	kind kind
-	date bool // an instant that is a whole day
-}
-
 // layout is how the states of one entity become documents.
 type layout struct {
-	entity  string
-	columns []projection.Column
-	fields  []field          // by column
-	byName  map[string]field // by column name
-	text    string           // name of the field that holds all words
-}
-
-// searchable is implemented by projections that say which text columns are keywords. The others are words, named or not.
-type searchable interface {
-	SearchFields() projection.Search
+	*query.Entity
+	text string // name of the field that holds all words
 }
 
 func newLayouts(projections []fold.Projection) (map[string]*layout, error) {
@@ -81,57 +48,23 @@ func newLayouts(projections []fold.Projection) (map[string]*layout, error) {
 }
 
 func newLayout(p fold.Projection) *layout {
-	l := &layout{entity: p.Entity(), columns: p.Columns(), byName: map[string]field{}, text: p.Entity() + "." + textField}
-	keywords := map[string]bool{}
-	if s, ok := p.(searchable); ok {
-		for _, name := range s.SearchFields().Keyword {
-			keywords[name] = true
-		}
-	}
-	for _, c := range l.columns {
-		f := field{name: l.entity + "." + c.Name, kind: kindOf(c.Type, keywords[c.Name]), date: isDate(c.Type)}
-		l.fields = append(l.fields, f)
-		l.byName[c.Name] = f
-	}
-	return l
+	return &layout{Entity: query.NewEntity(p), text: p.Entity() + "." + textField}
 }
 
-func kindOf(t projection.Type, asKeyword bool) kind {
-	switch t.Kind {
-	case projection.Text:
-		if asKeyword {
-			return keyword
-		}
-		return text
-	case projection.Int, projection.Float, projection.Decimal, projection.Duration:
-		return number
-	case projection.Date, projection.Timestamp:
-		return instant
-	case projection.Bool:
-		return truth
-	case projection.List:
-		if t.Elem != nil && t.Elem.Kind != projection.List {
-			return kindOf(*t.Elem, asKeyword)
-		}
-	}
-	return none
-}
-
-func isDate(t projection.Type) bool {
-	return t.Kind == projection.Date || t.Kind == projection.List && t.Elem != nil && t.Elem.Kind == projection.Date
-}
+// field is the name of the index's field that a column is in.
+func (l *layout) field(column string) string { return l.Name + "." + column }
 
 // digest changes when documents would be made differently.
 func (l *layout) digest() string {
 	h := sha256.New()
 	fmt.Fprintln(h, layoutVersion)
-	for _, f := range l.fields {
-		fmt.Fprintln(h, f.name, f.kind, f.date)
+	for _, f := range l.Fields {
+		fmt.Fprintln(h, l.field(f.Name), f.Kind, f.Date)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-func (l *layout) id(key string) string { return l.entity + "/" + key }
+func (l *layout) id(key string) string { return l.Name + "/" + key }
 
 const (
 	indexed = index.IndexField
@@ -141,20 +74,20 @@ const (
 
 // document makes the document of a state; of a deleted one, the stub that keeps its version.
 func (l *layout) document(c fold.Change) (*document.Document, error) {
-	state, err := stored.Encode(l.columns, c.Stored)
+	state, err := stored.Encode(l.Columns, c.Stored)
 	if err != nil {
-		return nil, fmt.Errorf("%s %q: %w", l.entity, c.Key, err)
+		return nil, fmt.Errorf("%s %q: %w", l.Name, c.Key, err)
 	}
 	doc := document.NewDocument(l.id(c.Key))
 	doc.AddField(document.NewTextFieldWithIndexingOptions(stateField, nil, state, index.StoreField))
 	if !c.Exists {
 		return doc, nil
 	}
-	doc.AddField(document.NewTextFieldWithIndexingOptions(entityField, nil, []byte(l.entity), indexed))
+	doc.AddField(document.NewTextFieldWithIndexingOptions(entityField, nil, []byte(l.Name), indexed))
 	b := builder{layout: l, doc: doc}
 	b.words(c.Key)
 	for i, v := range c.Values {
-		b.add(l.fields[i], l.columns[i].Type, v, nil)
+		b.add(l.Fields[i], l.Columns[i].Type, v, nil)
 	}
 	return doc, nil
 }
@@ -168,12 +101,12 @@ type builder struct {
 
 // words adds a text to what a query without a field name searches. Each text is an element of its own: phrases end with it.
 func (b *builder) words(s string) {
-	b.doc.AddField(document.NewTextFieldCustom(b.layout.text, []uint64{b.texts}, []byte(s), words, analyzer))
+	b.doc.AddField(document.NewTextFieldCustom(b.layout.text, []uint64{b.texts}, []byte(s), words, query.Analyzer))
 	b.texts++
 }
 
-func (b *builder) add(f field, t projection.Type, v any, at []uint64) {
-	if f.kind == none || v == nil {
+func (b *builder) add(f query.Field, t projection.Type, v any, at []uint64) {
+	if f.Kind == query.None || v == nil {
 		return
 	}
 	if list, ok := v.([]any); ok && t.Kind == projection.List {
@@ -186,26 +119,26 @@ func (b *builder) add(f field, t projection.Type, v any, at []uint64) {
 	case string:
 		b.string(f, x, at)
 	case bool:
-		b.doc.AddField(document.NewBooleanFieldWithIndexingOptions(f.name, at, x, values))
+		b.doc.AddField(document.NewBooleanFieldWithIndexingOptions(b.layout.field(f.Name), at, x, values))
 	case time.Time:
 		// A time before 1677 or after 2262 has no form in the index: it is in the state, and not found by its range.
-		if d, err := document.NewDateTimeFieldWithIndexingOptions(f.name, at, x, time.RFC3339Nano, values); err == nil {
+		if d, err := document.NewDateTimeFieldWithIndexingOptions(b.layout.field(f.Name), at, x, time.RFC3339Nano, values); err == nil {
 			b.doc.AddField(d)
 		}
 	default:
 		if n, ok := asFloat(v); ok {
-			b.doc.AddField(document.NewNumericFieldWithIndexingOptions(f.name, at, n, values))
+			b.doc.AddField(document.NewNumericFieldWithIndexingOptions(b.layout.field(f.Name), at, n, values))
 		}
 	}
 }
 
-func (b *builder) string(f field, s string, at []uint64) {
+func (b *builder) string(f query.Field, s string, at []uint64) {
 	b.words(s)
 	switch {
-	case f.kind == text:
-		b.doc.AddField(document.NewTextFieldCustom(f.name, at, []byte(s), words, analyzer))
+	case f.Kind == query.Text:
+		b.doc.AddField(document.NewTextFieldCustom(b.layout.field(f.Name), at, []byte(s), words, query.Analyzer))
 	case len(s) <= maxKeyword:
-		b.doc.AddField(document.NewTextFieldWithIndexingOptions(f.name, at, []byte(s), values))
+		b.doc.AddField(document.NewTextFieldWithIndexingOptions(b.layout.field(f.Name), at, []byte(s), values))
 	}
 }
 
@@ -225,11 +158,4 @@ func asFloat(v any) (float64, bool) {
 		return 0, false
 	}
 	return n, !math.IsNaN(n) && !math.IsInf(n, 0)
-}
-
-// analyzer cuts a text into words by the rules of Unicode and lowers their case. There are no stop words: "IT" and "OR" are carriers
-// and states as well.
-var analyzer = &analysis.DefaultAnalyzer{
-	Tokenizer:    unicode.NewUnicodeTokenizer(),
-	TokenFilters: []analysis.TokenFilter{lowercase.NewLowerCaseFilter()},
 }

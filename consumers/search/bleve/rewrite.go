@@ -3,118 +3,61 @@ package bleve
 import (
 	"fmt"
 
-	"github.com/blevesearch/bleve/v2/search/query"
+	blevequery "github.com/blevesearch/bleve/v2/search/query"
 
 	"github.com/millrace/millrace/consumers/search"
+	"github.com/millrace/millrace/consumers/search/query"
 )
-
-// Limits of one query, beyond those of package search.
-const (
-	// maxClauses is the number of words, phrases and ranges in a query.
-	maxClauses = 64
-	// minPrefix is the number of characters before the first wildcard: a pattern without them visits every term there is.
-	minPrefix = 2
-	// maxPattern is the length of a pattern or misspelt word in bytes: automata grow with it.
-	maxPattern = 64
-	// maxFuzziness is the number of typing errors in a word.
-	maxFuzziness = 2
-)
-
-// rewriter turns a parsed query string into a query on one entity's fields: every field is one of the entity's, every word is
-// analysed as the field is, and what would visit too much is refused.
-type rewriter struct {
-	layout   *layout
-	clauses  int
-	patterns []pattern
-}
 
 // pattern is what a term begins with that a wildcard matches.
 type pattern struct{ field, prefix string }
 
 // rewrite parses text and returns a query that matches documents of the entity only, and the patterns in it.
-func (l *layout) rewrite(text string) (query.Query, []pattern, error) {
-	ofEntity := query.NewTermQuery(l.entity)
+func (l *layout) rewrite(text string) (blevequery.Query, []pattern, error) {
+	ofEntity := blevequery.NewTermQuery(l.Name)
 	ofEntity.SetField(entityField)
 	ofEntity.SetBoost(0.001) // every hit has it: it says nothing about how well one matches
-	if text == "" || text == "*" {
-		return ofEntity, nil, nil
-	}
-	parsed, err := query.NewQueryStringQuery(text).Parse()
+	asked, err := query.Parse(l.Entity, text)
 	if err != nil {
-		return nil, nil, bad("%v", err)
+		return nil, nil, err
 	}
-	top, ok := parsed.(*query.BooleanQuery)
-	if !ok {
-		return nil, nil, bad("the text is not understood")
+	if asked.Nothing {
+		return blevequery.NewMatchNoneQuery(), nil, nil
 	}
 	r := &rewriter{layout: l}
-	must, err := r.all(top.Must)
-	if err != nil {
-		return nil, nil, err
+	must, anyOf, should, not := r.all(asked.Must), r.all(asked.Any), r.all(asked.Should), r.all(asked.MustNot)
+	if r.err != nil {
+		return nil, nil, r.err
 	}
-	should, err := r.all(top.Should)
-	if err != nil {
-		return nil, nil, err
+	if len(anyOf) > 0 {
+		must = append(must, blevequery.NewDisjunctionQuery(anyOf))
 	}
-	mustNot, err := r.all(top.MustNot)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(must)+len(should)+len(mustNot) == 0 {
-		return query.NewMatchNoneQuery(), nil, nil // punctuation only
-	}
-	// Where a word is required, the others only improve the score; else one of them is required.
-	if len(must) == 0 && len(should) > 0 {
-		must, should = []query.Query{query.NewDisjunctionQuery(should)}, nil
+	if len(must)+len(should)+len(not) == 0 {
+		return ofEntity, nil, nil
 	}
 	// The entity keeps "must" from ever being empty, which bleve takes for "anything".
-	return query.NewBooleanQuery(append(must, ofEntity), should, mustNot), r.patterns, nil
+	return blevequery.NewBooleanQuery(append(must, ofEntity), should, not), r.patterns, nil
 }
 
 func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", search.ErrBadQuery, fmt.Sprintf(format, args...))
 }
 
-// all rewrites the parts of a group. Parts without a word fall out.
-func (r *rewriter) all(group query.Query) ([]query.Query, error) {
-	var parts []query.Query
-	switch g := group.(type) {
-	case *query.ConjunctionQuery:
-		parts = g.Conjuncts
-	case *query.DisjunctionQuery:
-		parts = g.Disjuncts
-	}
-	var out []query.Query
-	for _, part := range parts {
-		q, err := r.one(part)
-		if err != nil {
-			return nil, err
-		}
-		if q != nil {
-			out = append(out, q)
-		}
-	}
-	return out, nil
+// rewriter turns clauses into queries of bleve's; err is the first that could not be.
+type rewriter struct {
+	layout   *layout
+	patterns []pattern
+	err      error
 }
 
-func (r *rewriter) one(q query.Query) (query.Query, error) {
-	switch q := q.(type) {
-	case *query.MatchQuery:
-		return r.match(q.FieldVal, q.Match, q.Fuzziness, q.Boost())
-	case *query.MatchPhraseQuery:
-		return r.match(q.FieldVal, q.MatchPhrase, 0, q.Boost())
-	case *query.DisjunctionQuery: // a number may be a word as well: the parser asks for both
-		if m, ok := q.Disjuncts[0].(*query.MatchQuery); ok {
-			return r.match(m.FieldVal, m.Match, 0, q.Boost())
+func (r *rewriter) all(clauses []query.Clause) []blevequery.Query {
+	var out []blevequery.Query
+	for _, c := range clauses {
+		q, err := r.one(c)
+		if err != nil && r.err == nil {
+			r.err = err
 		}
-	case *query.WildcardQuery:
-		return r.wildcard(q.FieldVal, q.Wildcard, q.Boost())
-	case *query.NumericRangeQuery:
-		return r.numbers(q)
-	case *query.DateRangeQuery:
-		return r.times(q)
-	case *query.RegexpQuery:
-		return nil, bad("regular expressions are not searched for; a prefix is written wid*")
+		out = append(out, q)
 	}
-	return nil, bad("the text is not understood")
+	return out
 }

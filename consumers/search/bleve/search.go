@@ -12,13 +12,14 @@ import (
 
 	"github.com/blevesearch/bleve/v2"
 	bsearch "github.com/blevesearch/bleve/v2/search"
-	"github.com/blevesearch/bleve/v2/search/query"
+	blevequery "github.com/blevesearch/bleve/v2/search/query"
 	"github.com/blevesearch/bleve/v2/search/searcher"
 	index "github.com/blevesearch/bleve_index_api"
 
 	"github.com/millrace/millrace/consumers/internal/stored"
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/consumers/search"
+	"github.com/millrace/millrace/consumers/search/query"
 )
 
 const (
@@ -147,7 +148,7 @@ func (l *layout) request(q search.Query) (*bleve.SearchRequest, []pattern, error
 	if err != nil {
 		return nil, nil, err
 	}
-	if v, ok := inner.(query.ValidatableQuery); ok {
+	if v, ok := inner.(blevequery.ValidatableQuery); ok {
 		if err := v.Validate(); err != nil {
 			return nil, nil, bad("%v", err)
 		}
@@ -185,20 +186,16 @@ func (l *layout) order(columns []string) (order bsearch.SortOrder, scored bool, 
 }
 
 func (l *layout) sortField(name string, desc bool) (*bsearch.SortField, error) {
-	f, ok := l.byName[name]
-	if !ok {
-		return nil, bad("%s has no field %q; it has %s", l.entity, name, strings.Join(slices.Sorted(maps.Keys(l.byName)), ", "))
+	f, err := l.SortField(name)
+	if err != nil {
+		return nil, err
 	}
-	by := &bsearch.SortField{Field: f.name, Desc: desc, Missing: bsearch.SortFieldMissingLast}
-	switch f.kind {
-	case number:
+	by := &bsearch.SortField{Field: l.field(name), Desc: desc, Type: bsearch.SortFieldAsString, Missing: bsearch.SortFieldMissingLast}
+	switch f.Kind {
+	case query.Number:
 		by.Type = bsearch.SortFieldAsNumber
-	case instant:
+	case query.Instant:
 		by.Type = bsearch.SortFieldAsDate
-	case keyword, truth:
-		by.Type = bsearch.SortFieldAsString
-	default:
-		return nil, bad("field %q is not sorted by: it is neither a number, a time, true or false, nor a keyword", name)
 	}
 	return by, nil
 }
@@ -207,7 +204,7 @@ func (l *layout) result(res *bleve.SearchResult) (*search.Result, error) {
 	out := &search.Result{Total: res.Total, Took: max(res.Took, time.Microsecond), Hits: make([]search.Hit, 0, len(res.Hits))}
 	for _, h := range res.Hits {
 		value, _ := h.Fields[stateField].(string)
-		state, err := stored.Decode(l.columns, []byte(value))
+		state, err := stored.Decode(l.Columns, []byte(value))
 		if err != nil {
 			return nil, fmt.Errorf("search: document %s: %w", h.ID, err)
 		}
@@ -215,7 +212,7 @@ func (l *layout) result(res *bleve.SearchResult) (*search.Result, error) {
 			Key:     strings.TrimPrefix(h.ID, l.id("")),
 			Score:   finite(h.Score),
 			Version: state.Version,
-			Fields:  projection.Document(l.columns, state.Values),
+			Fields:  projection.Document(l.Columns, state.Values),
 		})
 	}
 	return out, nil

@@ -26,7 +26,7 @@
 //	layout.go     columns -> fields -> documents
 //	commit.go     Claim, Load, Commit, Positions
 //	partition.go  what is stored of a partition
-//	rewrite.go    a stranger's query -> a query that is safe to run, clause by clause (clauses.go)
+//	rewrite.go    a stranger's query, as package query understands it, in bleve's terms, clause by clause (clauses.go)
 //	search.go     Search
 //
 // # Non-obvious
