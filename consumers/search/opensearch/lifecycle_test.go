@@ -1,0 +1,232 @@
+package opensearch
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/test/harness"
+)
+
+func systemic(err, want error) bool {
+	return errors.Is(err, want) && consumers.Classify(err) == consumers.Systemic
+}
+
+func TestOpenRefusesWhatOtherDeclarationsBuilt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	for _, projections := range [][]fold.Projection{{items{"item", "d2"}}, {first, items{"other", "d1"}}, {items{"other", "d1"}}} {
+		cfg := r.cfg
+		cfg.Projections = projections
+		if _, err := Open(cfg); !systemic(err, ErrDeclaration) {
+			t.Errorf("opened with %v: %v", projections, err)
+		}
+	}
+	r.cfg.RefreshInterval = 5 * time.Second
+	_ = open(t, r.cfg)
+	now, err := r.look(t.Context())
+	if err != nil || now[r.layouts["item"].index].Settings.Index.Refresh != "5000ms" {
+		t.Errorf("the refresh interval is not taken over: %+v, %v", now, err)
+	}
+}
+
+func TestAnIndexThatSomebodyDeletedIsNoticed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.claim()
+	r.commit(batch(0, 1, "a", state(1, "1")))
+	index := r.layouts["item"].index
+	if err := r.client.call(t.Context(), http.MethodDelete, path(index), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Commit(t.Context(), batch(1, 2, "b", state(2, "2"))); !systemic(err, ErrLost) {
+		t.Errorf("commit: %v", err)
+	}
+	if _, err := r.Load(t.Context(), "item", []string{"a"}); !systemic(err, ErrLost) {
+		t.Errorf("load: %v", err)
+	}
+	if have, err := r.look(t.Context()); err != nil || len(have) != 1 {
+		t.Errorf("the write has made an index: %v, %v", have, err)
+	}
+	if _, err := Open(r.cfg); !systemic(err, ErrLost) {
+		t.Errorf("open: %v", err)
+	}
+	// Somebody makes one by the same name: it has none of the documents.
+	if err := r.createIndex(t.Context(), r.layouts["item"], nil, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(r.cfg); !systemic(err, ErrLost) {
+		t.Errorf("open with another index: %v", err)
+	}
+	r.cfg.Generation = 2
+	if s := open(t, r.cfg); s.handover.from != 0 && s.handover.from != 1 {
+		t.Errorf("from %d", s.handover.from)
+	}
+}
+
+func TestAnIndexOfPositionsThatSomebodyDeletedIsNoticed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.claim()
+	r.commit(batch(0, 1, "a", state(1, "1")))
+	if err := r.client.call(t.Context(), http.MethodDelete, path(r.names.positions()), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Claim(t.Context(), part0); !systemic(err, ErrLost) {
+		t.Errorf("claim: %v", err)
+	}
+	if err := r.Commit(t.Context(), batch(1, 2, "b", state(2, "2"))); !systemic(err, ErrLost) {
+		t.Errorf("commit: %v", err)
+	}
+	// The documents are still those of the topic: a new start reads it from the beginning, and writes nothing that is there.
+	s := open(t, r.cfg)
+	c, err := s.Claim(t.Context(), part0)
+	if err != nil || c.Epoch != 1 || c.Next != -1 {
+		t.Errorf("claim after a new start: %+v, %v", c, err)
+	}
+	if err := s.Commit(t.Context(), batch(0, 2, "a", state(1, "1"), "b", state(2, "2"))); err != nil {
+		t.Error(err)
+	}
+	r.want("states", r.versions("a", "b"), "a:1 b:2")
+}
+
+func TestProcessesThatStartTogetherFindTheSameIndices(t *testing.T) {
+	t.Parallel()
+	server := harness.OpenSearch(t)
+	cfg := Config{URL: server, Prefix: unique(t, server), Projections: []fold.Projection{first, items{"other", "d1"}}, Logger: (&journal{}).logger()}
+	var together sync.WaitGroup
+	epochs := make(chan int64, 4)
+	for range cap(epochs) {
+		together.Go(func() {
+			s, err := Open(cfg)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			c, err := s.Claim(context.Background(), part0)
+			if err != nil {
+				t.Error(err)
+			}
+			epochs <- c.Epoch
+		})
+	}
+	together.Wait()
+	close(epochs)
+	seen := map[int64]bool{}
+	for e := range epochs {
+		if seen[e] {
+			t.Errorf("epoch %d was given twice", e)
+		}
+		seen[e] = true
+	}
+}
+
+// A start that was killed half way is taken up again.
+func TestAStartThatWasCutShort(t *testing.T) {
+	t.Parallel()
+	server := harness.OpenSearch(t)
+	p := newProxy(t, server)
+	cfg := Config{URL: p.URL, Prefix: unique(t, server), Projections: []fold.Projection{first}, Logger: (&journal{}).logger()}
+	p.set(func(w http.ResponseWriter, req *http.Request, _ []byte) bool {
+		if strings.HasSuffix(req.URL.Path, "/_doc/"+declarationID) && req.Method == http.MethodPut {
+			cut(w)
+			return true
+		}
+		return false
+	})
+	if _, err := Open(cfg); err == nil || consumers.Classify(err) == consumers.Systemic {
+		t.Fatalf("got %v", err)
+	}
+	p.set(nil)
+	_ = open(t, cfg)
+}
+
+// Promise 8: the old generation serves until the new one has what it has.
+func TestANewGenerationTakesOverWhenItHasCaughtUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.claim()
+	r.commit(batch(0, 4, "a", state(1, "1"), "b", state(2, "2"), "c", state(3, "3")))
+	r.commit(batch(4, 5, "c", deleted(5)))
+	next := *r
+	next.cfg.Generation, next.cfg.Projections = 2, []fold.Projection{items{"item", "d2"}}
+	next.Sink = open(t, next.cfg)
+	next.claim()
+	readers := func(s *Sink) (names []string, total uint64) {
+		t.Helper()
+		refresh(t, s)
+		var indices map[string]any
+		if err := s.client.call(t.Context(), http.MethodGet, "/_alias"+path(s.names.readers("item")), nil, &indices); err != nil {
+			t.Fatal(err)
+		}
+		for name := range indices {
+			names = append(names, name)
+		}
+		var answer hits
+		if err := s.client.call(t.Context(), http.MethodGet, path(s.names.readers("item"))+"/_search", nil, &answer); err != nil {
+			t.Fatal(err)
+		}
+		return names, answer.Hits.Total.Value
+	}
+	look := func() { // at once, and not a second later
+		next.handover.mu.Lock()
+		next.handover.next = time.Time{}
+		next.handover.mu.Unlock()
+	}
+	look()
+	next.commit(batch(0, 4, "a", state(1, "1")))
+	if names, total := readers(next.Sink); len(names) != 1 || names[0] != r.layouts["item"].index || total != 2 {
+		t.Errorf("before it has caught up readers see %d documents of %v", total, names)
+	}
+	look()
+	next.commit(batch(4, 5, "b", state(2, "2")))
+	if names, total := readers(next.Sink); len(names) != 1 || names[0] != next.layouts["item"].index || total != 2 {
+		t.Errorf("after it has caught up readers see %d documents of %v", total, names)
+	}
+	if !strings.Contains(r.log.String(), "serves readers now") {
+		t.Errorf("the log says %s", r.log)
+	}
+	if again := open(t, next.cfg); again.handover.from != 0 {
+		t.Errorf("a later start hands over from %d again", again.handover.from)
+	}
+	if old := open(t, r.cfg); old.handover.from != 0 {
+		t.Errorf("the old generation hands over from %d", old.handover.from)
+	}
+}
+
+// An operator may keep the right to make templates to himself.
+func TestOpenDoesWithoutTheRightToMakeTemplates(t *testing.T) {
+	t.Parallel()
+	server := harness.OpenSearch(t)
+	p := newProxy(t, server)
+	log := &journal{}
+	p.set(func(w http.ResponseWriter, req *http.Request, _ []byte) bool {
+		denied := strings.HasPrefix(req.URL.Path, "/_index_template")
+		if denied {
+			refuse(w, http.StatusForbidden, "security_exception")
+		}
+		return denied
+	})
+	_ = open(t, Config{URL: p.URL, Prefix: unique(t, server), Projections: []fold.Projection{first}, Logger: log.logger()})
+	if !strings.Contains(log.String(), "no index template") {
+		t.Errorf("the log says %s", log)
+	}
+}
+
+func TestClosedSinksSaySo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	if err := errors.Join(r.Close(), r.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Load(t.Context(), "item", []string{"a"}); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,102 @@
+package opensearch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/consumers/internal/stored"
+)
+
+const (
+	// loadKeys is the number of states asked for at once.
+	loadKeys = 5000
+	// maxStates bounds an answer with states, in bytes.
+	maxStates = 1 << 30
+)
+
+// Load implements fold.Sink. It gets documents by their ids, as they are now: a search would not find the last ones yet.
+func (s *Sink) Load(ctx context.Context, entity string, keys []string) (map[string]fold.Stored, error) {
+	l, ok := s.layouts[entity]
+	if !ok {
+		return nil, consumers.AsSystemic(fmt.Errorf("load states of %s: the search sink does not hold this entity", entity))
+	}
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	out := make(map[string]fold.Stored, len(keys))
+	for len(keys) > 0 {
+		part := keys[:min(loadKeys, len(keys))]
+		keys = keys[len(part):]
+		if err := s.loadPart(ctx, l, part, out); err != nil {
+			return nil, fmt.Errorf("load states of %s from opensearch: %w", entity, classify(err))
+		}
+	}
+	return out, nil
+}
+
+// got is one document of an answer to _mget.
+type got struct {
+	ID     string `json:"_id"`
+	Found  bool   `json:"found"`
+	Source struct {
+		State []byte `json:"_state"`
+	} `json:"_source"`
+	Error *cause `json:"error"`
+}
+
+func (s *Sink) loadPart(ctx context.Context, l *layout, keys []string, out map[string]fold.Stored) error {
+	body, giveBack := s.buffer()
+	defer giveBack()
+	*body = append(*body, `{"ids":[`...)
+	for i, key := range keys {
+		if i > 0 {
+			*body = append(*body, ',')
+		}
+		*body = appendString(*body, id(key))
+	}
+	*body = append(*body, "]}"...)
+	reply, giveBackReply := s.buffer()
+	defer giveBackReply()
+	raw, err := s.client.send(ctx, http.MethodPost, path(l.target)+"/_mget?realtime=true&_source_includes="+stateField, "application/json", *body, maxStates, *reply)
+	if err != nil {
+		return err
+	}
+	*reply = raw
+	var answer struct {
+		Docs []got `json:"docs"`
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return fmt.Errorf("%w: %v", errAnswer, err)
+	}
+	if len(answer.Docs) != len(keys) {
+		return fmt.Errorf("%w: %d documents for %d keys", errAnswer, len(answer.Docs), len(keys))
+	}
+	for i, key := range keys {
+		state, found, err := l.state(&answer.Docs[i], key)
+		if err != nil {
+			return fmt.Errorf("key %q: %w", key, err)
+		}
+		if found {
+			out[key] = state
+		}
+	}
+	return nil
+}
+
+// state is the state of the key whose document was asked for.
+func (l *layout) state(d *got, key string) (state fold.Stored, found bool, err error) {
+	switch {
+	case d.Error != nil:
+		return state, false, &statusError{status: http.StatusServiceUnavailable, kind: clean(d.Error.Type), reason: clean(d.Error.Reason)}
+	case d.ID != id(key):
+		return state, false, fmt.Errorf("%w: another document", errAnswer)
+	case !d.Found:
+		return state, false, nil
+	}
+	state, err = stored.Decode(l.Columns, d.Source.State)
+	return state, err == nil, err
+}
