@@ -51,14 +51,14 @@ type Registry struct {
 	// Password is best given as ${VAR} or ${file:PATH}.
 	Password string `yaml:"password"`
 	// TLS is for a URL that begins with https://.
-	TLS TLS `yaml:"tls"`
+	TLS conf.TLS `yaml:"tls"`
 	// Timeout bounds each request. Default 5 s.
 	Timeout time.Duration `yaml:"timeout"`
 }
 
 // carrier is what requests to the registry go by; nil for the default.
 func (r Registry) carrier() (http.RoundTripper, error) {
-	t, err := r.TLS.config()
+	t, err := r.TLS.Config()
 	if t == nil || err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ type Outbox struct {
 // notes are what a configuration asks for and does not get.
 func (c *Config) notes() []string {
 	var out []string
-	if c.Kafka.SASL.Mechanism == "plain" && c.Kafka.TLS == (TLS{}) {
+	if c.Kafka.SASL.Mechanism == "plain" && c.Kafka.TLS == (conf.TLS{}) {
 		out = append(out, "kafka.sasl.mechanism plain without kafka.tls sends the password in clear text")
 	}
 	for _, name := range sorted(c.Sinks) {

@@ -6,6 +6,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/millrace/millrace/services/internal/conf"
 )
 
 // Kafka says how the brokers are reached.
@@ -13,9 +15,9 @@ type Kafka struct {
 	// Brokers are host:port addresses to begin with; the rest is learned from them. Required.
 	Brokers []string `yaml:"brokers"`
 	// ClientID is what the brokers' logs and quotas call this program. Default "millrace".
-	ClientID string `yaml:"client_id"`
-	TLS      TLS    `yaml:"tls"`
-	SASL     SASL   `yaml:"sasl"`
+	ClientID string   `yaml:"client_id"`
+	TLS      conf.TLS `yaml:"tls"`
+	SASL     SASL     `yaml:"sasl"`
 }
 
 // SASL says who this program is. Empty means it does not say.
@@ -33,7 +35,7 @@ const metadataMinAge = 100 * time.Millisecond
 // options are those of every Kafka client of this program.
 func (k Kafka) options() ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(k.Brokers...), kgo.ClientID(k.ClientID), kgo.MetadataMinAge(metadataMinAge)}
-	t, err := k.TLS.config()
+	t, err := k.TLS.Config()
 	if err != nil {
 		return nil, err
 	}

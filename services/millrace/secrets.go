@@ -21,6 +21,7 @@ func (c *Config) hideSecrets() {
 	}
 	for _, s := range c.Sinks {
 		s.URL = hideURL(s.URL)
+		hide(&s.Password)
 	}
 }
 

@@ -90,9 +90,11 @@ outboxes:
   b: {postgres: "host=db password=s3cret-5", password: s3cret-7}
 sinks:
   cache: {kind: redis, url: "redis://:s3cret-6@cache:6379"}
+  search: {kind: opensearch, url: "https://me:s3cret-10@search:9200", password: s3cret-11}
 `)
 	c.hideSecrets()
-	for _, s := range []string{c.Kafka.SASL.Password, c.Registry.URL, c.Registry.Password, c.Outboxes["a"].Postgres, c.Outboxes["b"].Postgres, c.Outboxes["b"].Password, c.Sinks["cache"].URL} {
+	for _, s := range []string{c.Kafka.SASL.Password, c.Registry.URL, c.Registry.Password, c.Outboxes["a"].Postgres, c.Outboxes["b"].Postgres, c.Outboxes["b"].Password, c.Sinks["cache"].URL,
+		c.Sinks["search"].URL, c.Sinks["search"].Password} {
 		if strings.Contains(s, "s3cret") || !strings.Contains(s, hidden) {
 			t.Errorf("shown: %s", s)
 		}

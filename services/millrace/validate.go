@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/millrace/millrace/services/internal/conf"
 	"github.com/millrace/millrace/services/relay"
 	"github.com/millrace/millrace/services/sink"
 )
@@ -46,7 +47,7 @@ func (c *Config) validateRegistry() error {
 	if c.Registry.URL == "" {
 		return c.file.Errorf("registry.url", "is missing: the base URL of a Confluent-compatible schema registry")
 	}
-	if c.Registry.TLS != (TLS{}) && !strings.HasPrefix(strings.ToLower(c.Registry.URL), "https://") {
+	if c.Registry.TLS != (conf.TLS{}) && !strings.HasPrefix(strings.ToLower(c.Registry.URL), "https://") {
 		return c.file.Errorf("registry.tls", "is for a url that begins with https://")
 	}
 	if err := c.validateTLS("registry.tls", &c.Registry.TLS); err != nil {
@@ -99,7 +100,7 @@ func (c *Config) validateApart() error {
 }
 
 func (c *Config) validateSinks() error {
-	paths, caches := map[string]string{}, map[string]string{}
+	paths, caches, indices := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, name := range sorted(c.Sinks) {
 		s, key := c.Sinks[name], "sinks."+name
 		if s == nil {
@@ -116,12 +117,35 @@ func (c *Config) validateSinks() error {
 			return c.file.Errorf(key+".path", "is that of sink %s already", other)
 		}
 		paths[s.Path] = name
+		if s.Kind == "opensearch" {
+			if err := c.validateOpenSearch(name, indices); err != nil {
+				return err
+			}
+			continue
+		}
 		cache := fmt.Sprint(s.URL, " ", cmp.Or(s.Prefix, "millrace"), " ", max(s.Generation, 1))
 		if other := caches[cache]; s.URL != "" && other != "" {
 			return c.file.Errorf(key+".prefix", "is needed: sink %s keeps its keys in the same place", other)
 		}
 		caches[cache] = name
 	}
+	return nil
+}
+
+// validateOpenSearch looks at what the sink's own check cannot see: files, and other sinks.
+func (c *Config) validateOpenSearch(name string, indices map[string]string) error {
+	s, key := c.Sinks[name], "sinks."+name
+	if s.TLS != (conf.TLS{}) && !strings.HasPrefix(strings.ToLower(s.URL), "https://") {
+		return c.file.Errorf(key+".tls", "is for a url that begins with https://")
+	}
+	if err := c.validateTLS(key+".tls", &s.TLS); err != nil {
+		return err
+	}
+	place := fmt.Sprint(s.URL, " ", cmp.Or(s.IndexPrefix, "millrace"), " ", max(s.Generation, 1))
+	if other := indices[place]; other != "" {
+		return c.file.Errorf(key+".index_prefix", "is needed: sink %s keeps its indices in the same place", other)
+	}
+	indices[place] = name
 	return nil
 }
 
@@ -157,7 +181,7 @@ func (c *Config) validateKafka() error {
 }
 
 // validateTLS makes paths relative to the file's folder and looks whether what they name can be used.
-func (c *Config) validateTLS(key string, t *TLS) error {
+func (c *Config) validateTLS(key string, t *conf.TLS) error {
 	if (t.Cert == "") != (t.Key == "") {
 		return c.file.Errorf(key, "cert and key go together")
 	}
@@ -166,7 +190,7 @@ func (c *Config) validateTLS(key string, t *TLS) error {
 			*path = c.abs(*path)
 		}
 	}
-	_, err := t.config()
+	_, err := t.Config()
 	var pe *os.PathError
 	switch {
 	case errors.As(err, &pe) && pe.Path == t.CA:

@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/cache"
 	"github.com/millrace/millrace/consumers/cache/redis"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/search"
 	"github.com/millrace/millrace/consumers/search/bleve"
+	"github.com/millrace/millrace/consumers/search/opensearch"
 	"github.com/millrace/millrace/consumers/warehouse"
 	"github.com/millrace/millrace/consumers/warehouse/duckdb"
 )
@@ -54,9 +56,10 @@ func (b backend) Close() error { return b.sink.Close() }
 var _ io.Closer = backend{}
 
 var kinds = map[string]kind{
-	"duckdb": {role: Warehouse, needs: "path", bronze: true, serves: "sql", missing: noDuckDB, open: openDuckDB},
-	"bleve":  {role: Search, needs: "path", serves: "search", open: openBleve},
-	"redis":  {role: Cache, needs: "url", check: checkRedis, open: openRedis},
+	"duckdb":     {role: Warehouse, needs: "path", bronze: true, serves: "sql", missing: noDuckDB, open: openDuckDB},
+	"bleve":      {role: Search, needs: "path", serves: "search", open: openBleve},
+	"opensearch": {role: Search, needs: "url", serves: "search", check: checkOpenSearch, open: openOpenSearch},
+	"redis":      {role: Cache, needs: "url", check: checkRedis, open: openRedis},
 }
 
 func openDuckDB(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
@@ -71,6 +74,24 @@ func openBleve(cfg Config, projections []fold.Projection, logger *slog.Logger) (
 	s, err := bleve.Open(bleve.Config{Path: cfg.Path, Projections: projections, Logger: logger})
 	if err != nil {
 		return backend{}, fmt.Errorf("open the search index: %w", err)
+	}
+	return backend{sink: s, handler: search.Handler(s, logger)}, nil
+}
+
+// checkOpenSearch looks at the address and connects to nothing.
+func checkOpenSearch(cfg Config) error { return opensearch.CheckURL(cfg.URL) }
+
+func openOpenSearch(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+	secure, err := cfg.TLS.Config()
+	if err != nil {
+		return backend{}, consumers.AsSystemic(fmt.Errorf("open the search indices: tls: %w", err))
+	}
+	s, err := opensearch.Open(opensearch.Config{
+		URL: cfg.URL, Username: cfg.Username, Password: cfg.Password, TLS: secure, Prefix: cfg.IndexPrefix, Generation: cfg.Generation,
+		RefreshInterval: cfg.RefreshInterval, Compress: cfg.Compress, Projections: projections, Logger: logger,
+	})
+	if err != nil {
+		return backend{}, err
 	}
 	return backend{sink: s, handler: search.Handler(s, logger)}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/consumers/search/opensearch"
 	"github.com/millrace/millrace/services/internal/conf"
 )
 
@@ -18,15 +19,28 @@ import (
 type Config struct {
 	// Name is the sink's name. It is part of the consumer group and of the dead-letter topic. Required.
 	Name string `yaml:"-"`
-	// Kind is the backend: duckdb (warehouse), bleve (search) or redis (cache). Required.
+	// Kind is the backend: duckdb (warehouse), bleve or opensearch (search), or redis (cache). Required.
 	Kind string `yaml:"kind"`
 	// Path is the file (duckdb) or folder (bleve) of an embedded backend.
 	Path string `yaml:"path"`
-	// URL connects to a backend that is a server: redis://[user:password@]host:port/db.
+	// URL connects to a backend that is a server: redis://[user:password@]host:port/db, https://host:9200.
 	URL string `yaml:"url"`
+	// Username and Password are sent to opensearch. The password is best given as ${VAR} or ${file:PATH}.
+	Username string `yaml:"username"`
+	Password string `yaml:"password"`
+	// TLS is for an opensearch whose URL begins with https://.
+	TLS conf.TLS `yaml:"tls,omitzero"`
+	// IndexPrefix begins the names of opensearch's indices, and of the aliases that others search them by. Default "millrace".
+	IndexPrefix string `yaml:"index_prefix"`
+	// RefreshInterval is how long a document of opensearch may wait until searches find it; "forever" leaves that to somebody else.
+	// Default 1 s.
+	RefreshInterval time.Duration `yaml:"refresh_interval"`
+	// Compress sends requests to opensearch compressed: for a slow network. Default false.
+	Compress bool `yaml:"compress"`
 	// Prefix stands before every key of a cache. Default: the backend's.
 	Prefix string `yaml:"prefix"`
-	// Generation is the build of a cache: the next one begins with nothing and is built from the topic. Default 1.
+	// Generation is the build of a cache, or of opensearch's indices: the next one begins with nothing and is built from the topic.
+	// Default 1.
 	Generation int `yaml:"generation"`
 	// Topics are the topics that are followed, by a sink that keeps events (duckdb). Default: those of Entities.
 	Topics []string `yaml:"topics"`
@@ -104,8 +118,10 @@ func (c Config) Check() error {
 		return wrong("url", "is not for %s, which keeps its data at its path", c.Kind)
 	case c.Prefix != "" && k.role != Cache:
 		return wrong("prefix", "is for caches")
-	case c.Generation < 0 || c.Generation > 0 && k.role != Cache:
-		return wrong("generation", "is a number from 1, of a cache")
+	case c.Generation < 0 || c.Generation > 0 && k.role != Cache && c.Kind != "opensearch":
+		return wrong("generation", "is a number from 1, of a cache or of opensearch")
+	case c.Kind != "opensearch" && c.openSearchOnly() != "":
+		return wrong(c.openSearchOnly(), "is for opensearch")
 	case c.BatchEvents < 0 || c.BatchEvents > maxBatchEvents:
 		return wrong("batch_events", "%d is outside 1..%d", c.BatchEvents, maxBatchEvents)
 	case c.SessionTimeout < 0:
@@ -113,12 +129,36 @@ func (c Config) Check() error {
 	case len(c.Topics) > 0 && !k.bronze:
 		return wrong("topics", "are for sinks that keep events; a %s sink follows the topics of its entities", k.role)
 	}
+	if c.IndexPrefix != "" {
+		if err := opensearch.CheckPrefix(c.IndexPrefix); err != nil {
+			return &ConfigError{"index_prefix", err}
+		}
+	}
 	if k.check != nil {
 		if err := k.check(c); err != nil {
 			return &ConfigError{k.needs, err}
 		}
 	}
 	return nil
+}
+
+// openSearchOnly is a setting of opensearch that is set; "" if none is.
+func (c Config) openSearchOnly() string {
+	switch {
+	case c.Username != "":
+		return "username"
+	case c.Password != "":
+		return "password"
+	case c.TLS != (conf.TLS{}):
+		return "tls"
+	case c.IndexPrefix != "":
+		return "index_prefix"
+	case c.RefreshInterval != 0:
+		return "refresh_interval"
+	case c.Compress:
+		return "compress"
+	}
+	return ""
 }
 
 // Available returns nil, or a *ConfigError if this program was built without the backend.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/services/internal/conf"
 )
 
 func TestCheck(t *testing.T) {
@@ -21,12 +22,19 @@ func TestCheck(t *testing.T) {
 		{Config{Name: "a", Kind: "duckdb", Path: "w.duckdb", Topics: []string{"t"}}, ""},
 		{Config{Name: "a", Kind: "bleve", Path: "s", Entities: []string{"order"}, BatchEvents: 1, SessionTimeout: time.Second}, ""},
 		{Config{Name: "a", Kind: "redis", URL: "redis://h:1/2", Prefix: "p:"}, ""},
+		{Config{Name: "a", Kind: "opensearch", URL: "https://h:9200", IndexPrefix: "shop", Generation: 2, Password: "x", RefreshInterval: -1}, ""},
+		{Config{Name: "a", Kind: "opensearch", URL: "h:9200"}, "url: the URL is not understood"},
+		{Config{Name: "a", Kind: "opensearch", URL: "https://me:s3cret@h:port"}, "url: the URL is not understood"},
+		{Config{Name: "a", Kind: "opensearch", URL: "https://h", IndexPrefix: "Shop"}, `index_prefix: "Shop" is not`},
+		{Config{Name: "a", Kind: "opensearch", URL: "https://h", Topics: []string{"t"}}, "topics: are for sinks that keep events"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", IndexPrefix: "shop"}, "index_prefix: is for opensearch"},
+		{Config{Name: "a", Kind: "redis", URL: "redis://h", TLS: conf.TLS{CA: "x"}}, "tls: is for opensearch"},
 		{Config{Kind: "bleve", Path: "s"}, `name: "" is not 1 to 100 characters`},
 		{Config{Name: "-a", Kind: "bleve", Path: "s"}, `name: "-a" is not`},
 		{Config{Name: "a/../b", Kind: "bleve", Path: "s"}, `name: "a/../b" is not`},
 		{Config{Name: strings.Repeat("a", 101), Kind: "bleve", Path: "s"}, "name: "},
-		{Config{Name: "a"}, "kind: is missing: one of bleve, duckdb, redis"},
-		{Config{Name: "a", Kind: "Bleve"}, `kind: "Bleve" is none of bleve, duckdb, redis`},
+		{Config{Name: "a"}, "kind: is missing: one of bleve, duckdb, opensearch, redis"},
+		{Config{Name: "a", Kind: "Bleve"}, `kind: "Bleve" is none of bleve, duckdb, opensearch, redis`},
 		{Config{Name: "a", Kind: "duckdb"}, "path: is missing: where duckdb keeps its data"},
 		{Config{Name: "a", Kind: "redis"}, "url: is missing: how redis is reached"},
 		{Config{Name: "a", Kind: "redis", URL: "h:6379"}, "url: the URL is not understood"},

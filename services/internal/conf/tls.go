@@ -1,4 +1,4 @@
-package main
+package conf
 
 import (
 	"crypto/tls"
@@ -21,8 +21,8 @@ type TLS struct {
 	ServerName string `yaml:"server_name"`
 }
 
-// config is nil for what is empty.
-func (t TLS) config() (*tls.Config, error) {
+// Config is what crypto/tls makes of it, nil for what is empty. It reads the files.
+func (t TLS) Config() (*tls.Config, error) {
 	if t == (TLS{}) {
 		return nil, nil
 	}
