@@ -83,14 +83,22 @@ func (b *bench) claim(t *testing.T) {
 // Promise 4: exactly once in effect, with a slow zombie: what another owner has stored meanwhile is not hidden by what this one remembers.
 func TestPromise4AnOwnerThatComesBackRemembersNothing(t *testing.T) {
 	truth := []string{"x 1", "y 1", "x 2", "y -", "x 3", "y 3", "x 4"}
-	want := map[string]string{"x": "1234", "y": "3"}
-	first := newBench(t, nil, words{entity: "a"})
-	first.follow(t, truth[:2], 2)
-	second := secondOwner(t, first)
-	second.follow(t, truth[:4], 1)
-	first.follow(t, truth[:6], 2) // refused, claims, goes on from where the second was
-	second.follow(t, truth, 3)
-	first.wantStates(t, "a", want)
+	for name, comesBack := range map[string]func(*bench){
+		"it is refused, and claims":         func(*bench) {},
+		"it is given the partition again":   func(b *bench) { b.claim(t) },
+		"it had let go, and is given again": func(b *bench) { b.Release(t.Context(), tp); b.claim(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := newBench(t, nil, words{entity: "a"})
+			first.follow(t, truth[:2], 2)
+			second := secondOwner(t, first)
+			second.follow(t, truth[:4], 1)
+			comesBack(first)
+			first.follow(t, truth[:6], 2)
+			second.follow(t, truth, 3)
+			first.wantStates(t, "a", map[string]string{"x": "1234", "y": "3"})
+		})
+	}
 }
 
 // secondOwner claims the partition of a bench for another process on the same store.

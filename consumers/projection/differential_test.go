@@ -23,6 +23,8 @@ import (
 type randomField struct {
 	schema string
 	value  func(t *rapid.T) any
+	// columns are types that can take it, at least some of its values.
+	columns []string
 }
 
 func of[T any](g *rapid.Generator[T]) func(*rapid.T) any {
@@ -37,41 +39,41 @@ func instants(from, to int64, unit time.Duration) func(*rapid.T) any {
 }
 
 var randomFields = []randomField{
-	{`"string"`, of(rapid.String())},
-	{`"string"`, of(rapid.SampledFrom([]string{"2026-05-01", "2026-05-01T10:00:00Z", "12.50", "x"}))},
-	{`{"type":"enum","name":"E%d","symbols":["A","B"]}`, of(rapid.SampledFrom([]string{"A", "B"}))},
-	{`{"type":"string","logicalType":"uuid"}`, func(*rapid.T) any { return "6ba7b810-9dad-11d1-80b4-00c04fd430c8" }},
-	{`"int"`, of(rapid.Int32())},
-	{`"long"`, of(rapid.Int64())},
-	{`"float"`, of(rapid.Float32())},
-	{`"double"`, of(rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{0, 1, -3, 1e18})))},
-	{`"boolean"`, of(rapid.Bool())},
-	{`"bytes"`, of(rapid.SliceOf(rapid.Byte()))},
+	{`"string"`, of(rapid.String()), []string{"text", "json"}},
+	{`"string"`, of(rapid.SampledFrom([]string{"2026-05-01", "2026-05-01T10:00:00Z", "12.50", "x"})), []string{"text", "date", "timestamp", "decimal(12,2)"}},
+	{`{"type":"enum","name":"E%d","symbols":["A","B"]}`, of(rapid.SampledFrom([]string{"A", "B"})), []string{"text"}},
+	{`{"type":"string","logicalType":"uuid"}`, func(*rapid.T) any { return "6ba7b810-9dad-11d1-80b4-00c04fd430c8" }, []string{"text"}},
+	{`"int"`, of(rapid.Int32()), []string{"int", "decimal(12,2)", "float"}},
+	{`"long"`, of(rapid.Int64()), []string{"int", "decimal(30,4)", "float"}},
+	{`"float"`, of(rapid.Float32()), []string{"float"}},
+	{`"double"`, of(rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{0, 1, -3, 1e18}))), []string{"float", "json"}},
+	{`"boolean"`, of(rapid.Bool()), []string{"bool"}},
+	{`"bytes"`, of(rapid.SliceOf(rapid.Byte())), []string{"bytes", "json"}},
 	{`{"type":"bytes","logicalType":"decimal","precision":12,"scale":2}`, func(t *rapid.T) any {
 		return big.NewRat(rapid.Int64Range(-1e12+1, 1e12-1).Draw(t, "cents"), 100)
-	}},
+	}, []string{"decimal(12,2)", "decimal(30,4)", "decimal(4,0)", "int"}},
 	{`{"type":"bytes","logicalType":"decimal","precision":25,"scale":0}`, func(t *rapid.T) any {
 		return new(big.Rat).SetInt(new(big.Int).Mul(big.NewInt(rapid.Int64().Draw(t, "n")), big.NewInt(1000)))
-	}},
+	}, []string{"decimal(30,4)", "decimal(12,2)"}},
 	{`{"type":"int","logicalType":"date"}`, func(t *rapid.T) any {
 		return time.Unix(int64(rapid.Int32Range(-1e6, 4e6).Draw(t, "day"))*86400, 0).UTC()
-	}},
+	}, []string{"date", "timestamp"}},
 	{`{"type":"int","logicalType":"time-millis"}`, func(t *rapid.T) any {
 		return time.Duration(rapid.Int64Range(0, 86399999).Draw(t, "clock")) * time.Millisecond
-	}},
-	{`{"type":"long","logicalType":"timestamp-millis"}`, instants(-1e12, 1e12, time.Millisecond)},
-	{`{"type":"long","logicalType":"timestamp-millis"}`, func(t *rapid.T) any { return time.UnixMilli(rapid.Int64Range(-1e14, 1e15).Draw(t, "far")).UTC() }},
-	{`{"type":"long","logicalType":"timestamp-nanos"}`, instants(0, 3000, time.Nanosecond)},
-	{`{"type":"array","items":"string"}`, of(rapid.SliceOfN(rapid.String(), 0, 3))},
-	{`{"type":"array","items":"long"}`, of(rapid.SliceOfN(rapid.Int64(), 0, 3))},
-	{`{"type":"map","values":"double"}`, of(rapid.MapOfN(rapid.String(), rapid.Float64(), 0, 3))},
+	}, []string{"duration"}},
+	{`{"type":"long","logicalType":"timestamp-millis"}`, instants(-1e12, 1e12, time.Millisecond), []string{"timestamp", "date"}},
+	{`{"type":"long","logicalType":"timestamp-millis"}`, func(t *rapid.T) any { return time.UnixMilli(rapid.Int64Range(-1e14, 1e15).Draw(t, "far")).UTC() }, []string{"timestamp"}},
+	{`{"type":"long","logicalType":"timestamp-nanos"}`, instants(0, 3000, time.Nanosecond), []string{"timestamp"}},
+	{`{"type":"array","items":"string"}`, of(rapid.SliceOfN(rapid.String(), 0, 3)), []string{"list(text)", "json"}},
+	{`{"type":"array","items":"long"}`, of(rapid.SliceOfN(rapid.Int64(), 0, 3)), []string{"list(int)", "list(decimal(4,0))"}},
+	{`{"type":"map","values":"double"}`, of(rapid.MapOfN(rapid.String(), rapid.Float64(), 0, 3)), []string{"json"}},
 	{`{"type":"record","name":"R%d","fields":[{"name":"city","type":"string"},{"name":"zip","type":["null","string"]}]}`, func(t *rapid.T) any {
 		zip := any(nil)
 		if rapid.Bool().Draw(t, "zip") {
 			zip = "89073"
 		}
 		return map[string]any{"city": rapid.String().Draw(t, "city"), "zip": zip}
-	}},
+	}, []string{"json"}},
 }
 
 var randomColumns = []string{"text", "int", "float", "bool", "bytes", "date", "timestamp", "duration", "decimal(12,2)", "decimal(30,4)", "decimal(4,0)", "json", "list(text)", "list(int)"}
@@ -91,10 +93,11 @@ func drawEvents(t *rapid.T) randomEvents {
 	return r
 }
 
-// text is the schema of the first n fields, and one that others need not have.
-func (r randomEvents) text(n int, extra string) string {
+// text is the schema of the fields, the first behind the last of turn, and one that others need not have.
+func (r randomEvents) text(turn int, extra string) string {
 	var fields []string
-	for i := range n {
+	for k := range r.fields {
+		i := (k + turn) % len(r.fields)
 		typ := strings.ReplaceAll(r.fields[i].schema, "%d", fmt.Sprint(i))
 		if r.null[i] {
 			typ = `["null",` + typ + `]`
@@ -118,13 +121,19 @@ func (r randomEvents) draw(t *rapid.T) map[string]any {
 	return m
 }
 
-// expressions draws what may stand behind a column.
-func (r randomEvents) expression(t *rapid.T, columns int) string {
-	f := fmt.Sprintf("event.f%d", rapid.IntRange(0, len(r.fields)-1).Draw(t, "field"))
-	forms := []string{f, f, f, f, f, f + ".city", f + ".zip", "event.added", "key", "version", "time", "type", "'x'", "1", "1.5", "true", "null", "decimal('1.5')",
-		"event.?" + f[6:], "has(" + f + ") ? " + f + " : null", f + " == null ? null : " + f, "dyn(event)." + f[6:], "event", "string(version) + key", "'x:' + key", "type + '/' + " + f, f + " + " + f,
-		fmt.Sprintf("state.c%d", rapid.IntRange(0, columns).Draw(t, "column")), fmt.Sprintf("key + state.c%d", rapid.IntRange(0, columns).Draw(t, "column"))}
-	return rapid.SampledFrom(forms).Draw(t, "expression")
+// expression draws what may stand behind a column, of field f.
+func (r randomEvents) expression(t *rapid.T, field, columns int) string {
+	name := fmt.Sprintf("f%d", field)
+	f := "event." + name
+	state := fmt.Sprintf("state.c%d", rapid.IntRange(0, columns).Draw(t, "column"))
+	forms := [][]string{
+		{f}, {f}, {f}, {f, f + ".city", f + ".zip", "event.added"},
+		{"'x:' + key", "type + '/' + " + f, f + " + " + f, "key + " + state, "'a' + " + f + ".zip"},
+		{"dyn(event)." + name, "event", "event['" + name + "']", "[event].map(e, e." + name + ")[0]", "dyn(event).added"},
+		{"event.?" + name, "has(" + f + ") ? " + f + " : null", f + " == null ? null : " + f},
+		{"key", "version", "time", "type", "'x'", "1", "1.5", "true", "null", "decimal('1.5')", "string(version) + key", state, state},
+	}
+	return rapid.SampledFrom(rapid.SampledFrom(forms).Draw(t, "form")).Draw(t, "expression")
 }
 
 // drawProjection makes a declaration of columns that it accepts.
@@ -132,9 +141,14 @@ func (r randomEvents) drawProjection(t *rapid.T, catalogue *schemas.Catalogue) *
 	var columns, set strings.Builder
 	var last *Projection
 	n := 0
-	for range rapid.IntRange(1, 7).Draw(t, "columns") {
-		column := fmt.Sprintf("c%d: %q\n", n, rapid.SampledFrom(randomColumns).Draw(t, "column type"))
-		setter := fmt.Sprintf("c%d: %q\n", n, r.expression(t, n))
+	for range rapid.IntRange(3, 10).Draw(t, "columns") {
+		field := rapid.IntRange(0, len(r.fields)-1).Draw(t, "field")
+		types := r.fields[field].columns
+		if rapid.IntRange(0, 3).Draw(t, "any column") == 0 {
+			types = randomColumns
+		}
+		column := fmt.Sprintf("c%d: %q\n", n, rapid.SampledFrom(types).Draw(t, "column type"))
+		setter := fmt.Sprintf("c%d: %q\n", n, r.expression(t, field, n))
 		text := "entity: e\ntopic: t\ncolumns:\n" + indent(columns.String()+column, "  ") + "on:\n  random.Made:\n    set:\n" + indent(set.String()+setter, "      ")
 		if p, err := Parse("random.yaml", []byte(text), catalogue); err == nil {
 			columns.WriteString(column)
@@ -201,7 +215,7 @@ func TestFoldsAreWhatCELSays(t *testing.T) {
 	poison, states := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		r := drawEvents(t)
-		read, err := schemas.Parse(r.text(len(r.fields), `{"name":"added","type":["null","string"],"default":null}`))
+		read, err := schemas.Parse(r.text(0, `{"name":"added","type":["null","string"],"default":null}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +266,7 @@ func TestFoldsAreWhatCELSays(t *testing.T) {
 // catalogue, all fields or what the projection reads.
 func (r randomEvents) decoded(t *rapid.T, p *Projection, catalogue *schemas.Catalogue, seq int64) consumers.Event {
 	extra := rapid.SampledFrom([]string{"", `{"name":"added","type":["null","string"],"default":null}`, `{"name":"added","type":"string"}`}).Draw(t, "writer")
-	text := r.text(len(r.fields), extra)
+	text := r.text(rapid.IntRange(0, len(r.fields)-1).Draw(t, "turn"), extra)
 	writer, err := avro.New(text)
 	if err != nil {
 		t.Fatal(err)
