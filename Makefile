@@ -38,6 +38,12 @@ test: $(SERVERS) build ## run every test, on real Postgres, Kafka, Apicurio and 
 test-short: $(SERVERS) build ## the fast part, under a minute: no Java server is started
 	@$(TESTENV) exec $(SERVERS) -only postgres,redis $(GO) test -short -p $(P) $(ARGS) ./...
 
+.PHONY: test-postgres
+test-postgres: $(SERVERS) build ## run what depends on PostgreSQL's version on another one (VERSION=17; 14 to 18)
+	@: $${VERSION:?say which version: make test-postgres VERSION=17}; \
+	  MILLRACE_TEST_POSTGRES= MILLRACE_TEST_POSTGRES_VERSION=$$VERSION $(TESTENV) exec $(SERVERS) -only postgres,kafka,registry \
+	  $(GO) test -p $(P) -timeout $(TIMEOUT) $(ARGS) ./outbox/... ./services/relay ./test/retention ./test/failover
+
 .PHONY: e2e-flights
 e2e-flights: $(SERVERS) build ## all flights of 2013 (about a million events) through real servers, with the rate of each stage
 	@$(TESTENV) MILLRACE_FLIGHTS=all exec $(SERVERS) $(GO) test -count=1 -v -timeout 60m $(ARGS) ./test/flights/...

@@ -66,7 +66,9 @@ func checkPrivileges(ctx context.Context, conn *pgx.Conn, schema string) error {
 		select current_user, array_agg(p.name order by p.name) filter (where not coalesce(p.held, false)) from (
 			values ('USAGE on schema ' || quote_ident($1), has_schema_privilege($1, 'usage')),
 			('EXECUTE on pg_control_system()', has_function_privilege('pg_control_system()', 'execute')),
-			('EXECUTE on pg_logical_emit_message()', has_function_privilege('pg_logical_emit_message(boolean,text,text)', 'execute'))
+			('EXECUTE on pg_logical_emit_message()', (
+				select bool_and(has_function_privilege(f.oid, 'execute')) from pg_proc f -- by name: it has a parameter more from version 17 on
+				where f.pronamespace = 'pg_catalog'::regnamespace and f.proname = 'pg_logical_emit_message' and f.proargtypes[2] = 'text'::regtype))
 			union all
 			select t.p || ' on ' || t.t, has_table_privilege(c.oid, t.p)
 			from (values ('event', 'SELECT'), ('schema', 'SELECT'), ('relay', 'SELECT'), ('relay', 'INSERT'),

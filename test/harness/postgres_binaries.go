@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
@@ -17,9 +19,24 @@ import (
 
 const installPostgres = "apt-get install -y postgresql"
 
-// postgresBin returns the folder with initdb and postgres: on the PATH,
-// Debian's newest, or one that the embedded-postgres library fetches.
+// PostgresVersionEnv chooses the major version of the servers that the harness
+// starts: "17". Unset, it is whatever is installed, or 17.
+const PostgresVersionEnv = "MILLRACE_TEST_POSTGRES_VERSION"
+
+// fetchable are the versions that are fetched where they are not installed: those
+// that the tests were run on.
+var fetchable = map[string]embeddedpostgres.PostgresVersion{
+	"14": embeddedpostgres.V14, "15": embeddedpostgres.V15, "16": embeddedpostgres.V16,
+	"17": embeddedpostgres.V17, "18": embeddedpostgres.V18,
+}
+
+// postgresBin returns the folder with initdb and postgres: of the version that
+// the environment asks for, or on the PATH, Debian's newest, or one that the
+// embedded-postgres library fetches.
 func postgresBin() (string, error) {
+	if major := os.Getenv(PostgresVersionEnv); major != "" {
+		return postgresOf(major)
+	}
 	if path, err := exec.LookPath("postgres"); err == nil {
 		if dir := filepath.Dir(path); isFile(filepath.Join(dir, "initdb")) {
 			return dir, nil
@@ -28,7 +45,19 @@ func postgresBin() (string, error) {
 	if dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin"); len(dirs) > 0 {
 		return slices.MaxFunc(dirs, byVersion), nil
 	}
-	return fetchPostgres()
+	return fetchPostgres(embeddedpostgres.V17)
+}
+
+// postgresOf is the folder of a major version: Debian's, or fetched.
+func postgresOf(major string) (string, error) {
+	if dir := filepath.Join("/usr/lib/postgresql", major, "bin"); isFile(filepath.Join(dir, "initdb")) {
+		return dir, nil
+	}
+	version, known := fetchable[major]
+	if !known {
+		return "", fmt.Errorf("%s=%s: it is none of %s", PostgresVersionEnv, major, strings.Join(slices.Sorted(maps.Keys(fetchable)), ", "))
+	}
+	return fetchPostgres(version)
 }
 
 func byVersion(a, b string) int {
@@ -42,12 +71,11 @@ func byVersion(a, b string) int {
 // fetchPostgres lets the library fetch and unpack its binaries. It offers no
 // call for that alone, so it starts a server, which as root is bound to fail:
 // what counts is whether the binaries are there afterwards.
-func fetchPostgres() (string, error) {
+func fetchPostgres(version embeddedpostgres.PostgresVersion) (string, error) {
 	root, err := openCache()
 	if err != nil {
 		return "", err
 	}
-	version := embeddedpostgres.V17
 	dir, err := cached(root, "harness-postgres-"+string(version), func(dir string) error {
 		port, err := FreePort()
 		if err != nil {

@@ -2,9 +2,12 @@ package harness
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +25,11 @@ func (s *PostgresProcess) Standby(t testing.TB) *PostgresProcess {
 		must(t, os.Chown(dir, int(s.credential.Uid), int(s.credential.Gid)))
 	}
 	b := &PostgresProcess{settings: s.settings, bin: s.bin, credential: s.credential, DataDir: filepath.Join(dir, "data")}
-	s.tool(t, "pg_basebackup", "-d", s.DSN, "-D", b.DataDir, "-R", "-c", "fast", "-X", "stream", "--no-sync")
+	if s.has("pg_basebackup") {
+		s.tool(t, "pg_basebackup", "-d", s.DSN, "-D", b.DataDir, "-R", "-c", "fast", "-X", "stream", "--no-sync")
+	} else {
+		s.backup(t, b.DataDir)
+	}
 	b.Port, err = FreePort()
 	must(t, err)
 	b.DSN = "postgres://postgres@" + loopback(b.Port) + "/postgres?sslmode=disable"
@@ -125,14 +132,58 @@ func (s *PostgresProcess) RestoreDump(t testing.TB, dsn, file string) {
 	s.tool(t, "pg_restore", "--exit-on-error", "-d", dsn, file)
 }
 
-// tool runs one of PostgreSQL's programs as the server's user: the one beside
-// the server, which may be a link to it.
-func (s *PostgresProcess) tool(t testing.TB, name string, args ...string) {
+// backup does what pg_basebackup -R does, with the server's own functions:
+// fetched binaries come without that program.
+func (s *PostgresProcess) backup(t testing.TB, dir string) {
 	t.Helper()
+	conn := s.conn(t)
+	begin, end := "SELECT pg_backup_start('standby', true)", "SELECT labelfile FROM pg_backup_stop(false)"
+	if s.major(t, conn) < 15 {
+		begin, end = "SELECT pg_start_backup('standby', true, false)", "SELECT labelfile FROM pg_stop_backup(false, false)"
+	}
+	var label string
+	if _, err := conn.Exec(t.Context(), begin); err != nil {
+		t.Fatalf("%s: %v", begin, err)
+	}
+	s.run(t, "cp", "-a", s.DataDir, dir)
+	if err := conn.QueryRow(t.Context(), end).Scan(&label); err != nil {
+		t.Fatalf("%s: %v", end, err)
+	}
+	must(t, os.Remove(filepath.Join(dir, "postmaster.pid")))
+	must(t, os.WriteFile(filepath.Join(dir, "backup_label"), []byte(label), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "standby.signal"), nil, 0o644))
+	conf, err := os.OpenFile(filepath.Join(dir, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	must(t, err)
+	_, err = fmt.Fprintf(conf, "primary_conninfo = '%s'\n", s.DSN)
+	must(t, errors.Join(err, conf.Close()))
+}
+
+func (s *PostgresProcess) major(t testing.TB, conn *pgx.Conn) (major int) {
+	t.Helper()
+	if err := conn.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int / 10000").Scan(&major); err != nil {
+		t.Fatal(err)
+	}
+	return major
+}
+
+func (s *PostgresProcess) toolDirs() []string {
 	dirs := []string{s.bin}
 	if real, err := filepath.EvalSymlinks(filepath.Join(s.bin, "postgres")); err == nil {
 		dirs = append(dirs, filepath.Dir(real))
 	}
+	return dirs
+}
+
+// has says whether one of PostgreSQL's programs is beside the server.
+func (s *PostgresProcess) has(name string) bool {
+	return slices.ContainsFunc(s.toolDirs(), func(dir string) bool { return isFile(filepath.Join(dir, name)) })
+}
+
+// tool runs one of PostgreSQL's programs as the server's user: the one beside
+// the server, which may be a link to it.
+func (s *PostgresProcess) tool(t testing.TB, name string, args ...string) {
+	t.Helper()
+	dirs := s.toolDirs()
 	for _, dir := range dirs {
 		if path := filepath.Join(dir, name); isFile(path) {
 			s.run(t, path, args...)
