@@ -80,7 +80,7 @@ func (a *atLeastOnce) intend(ctx context.Context, record *kgo.Record) error {
 }
 
 // publish sends all but the last record, the cursor, which commit sends.
-func (a *atLeastOnce) publish(ctx context.Context, t int64, records []*kgo.Record) error {
+func (a *atLeastOnce) publish(ctx context.Context, t int64, records []*kgo.Record, _ *wire) error {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	last := len(records) - 1

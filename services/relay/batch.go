@@ -10,6 +10,9 @@ import (
 // batch is what one Kafka transaction carries besides the cursor.
 type batch struct {
 	records []*kgo.Record
+	// wire takes the events' records by way of encoder, each as soon as it is made; nil leaves them in records.
+	wire    *wire
+	encoder *encoder
 	// published and parked count the events among the records; schema ids are records as well.
 	published, parked int
 	// released counts those of the published that were parked before, discarded what was dropped from the parked topic.
@@ -50,9 +53,16 @@ func newBatch(events int) *batch {
 	}
 }
 
+// onWire makes a batch that takes its events to a wire. What they are made of is used again for each.
+func onWire(e *encoder) *batch {
+	b := newBatch(1)
+	b.wire, b.encoder = &wire{}, e
+	return b
+}
+
 // holds says whether a batch can be used again for that many events.
 func (b *batch) holds(events int) bool {
-	return cap(b.slab) >= events && cap(b.headers) >= events*headersAnEvent
+	return b.wire != nil || cap(b.slab) >= events && cap(b.headers) >= events*headersAnEvent
 }
 
 // reset empties a batch whose records nobody uses any more.
@@ -65,8 +75,25 @@ func (b *batch) reset() *batch {
 		}
 	}
 	clear(b.bytes[len(slabs):])
-	*b = batch{records: b.records[:0], slab: b.slab[:0], headers: b.headers[:0], bytes: slabs}
+	if b.wire != nil {
+		b.wire.reset()
+	}
+	*b = batch{records: b.records[:0], wire: b.wire, encoder: b.encoder, slab: b.slab[:0], headers: b.headers[:0], bytes: slabs}
 	return b
+}
+
+// event adds an event's record, made of what the batch handed out.
+func (b *batch) event(r *kgo.Record) {
+	if b.wire == nil {
+		b.add(r)
+		return
+	}
+	b.encoder.add(b.wire, r, false)
+	b.slab, b.headers = b.slab[:0], b.headers[:0]
+	for i := range b.used {
+		b.bytes[i] = b.bytes[i][:0]
+	}
+	b.used = 0
 }
 
 // record hands out an empty record. It is not in the batch before add.

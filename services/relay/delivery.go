@@ -44,7 +44,11 @@ func (s *session) openDelivery(ctx context.Context) error {
 		return explain(s.cfg.Outbox, err)
 	}
 	s.epochs = p.epochs
-	return nil
+	d, err := newDirect(ctx, s.cfg, p, s.topics.limits.batch)
+	if d != nil {
+		s.producer = d
+	}
+	return err
 }
 
 func (s *session) openAtLeastOnce(ctx context.Context) error {
@@ -111,7 +115,7 @@ func (s *session) claimExactlyOnce(ctx context.Context, log *partitionLog, cur *
 	if err != nil {
 		return err
 	}
-	if err := s.producer.publish(ctx, cur.T, []*kgo.Record{record}); err != nil {
+	if err := s.producer.publish(ctx, cur.T, []*kgo.Record{record}, nil); err != nil {
 		return wrap(err, "claim the cursor")
 	}
 	if record.Offset != log.end {

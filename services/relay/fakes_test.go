@@ -126,7 +126,7 @@ func (k *fakeKafka) say(format string, args ...any) {
 	k.script = append(k.script, fmt.Sprintf(format, args...))
 }
 
-func (k *fakeKafka) publish(_ context.Context, t int64, records []*kgo.Record) error {
+func (k *fakeKafka) publish(_ context.Context, t int64, records []*kgo.Record, _ *wire) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.say("send %d", t)

@@ -38,7 +38,7 @@ func (l *loop) publish(work context.Context, next *cursor, b *batch, began time.
 	f := &flight{work: work, cursor: next, batch: b, window: l.window, began: began, landed: make(chan struct{})}
 	go func() {
 		defer close(f.landed)
-		f.err = l.publisher.publish(work, next.T, b.records)
+		f.err = l.publisher.publish(work, next.T, b.records, b.wire)
 	}()
 	l.flight, l.cursor = f, next
 	if !next.inWindow() {

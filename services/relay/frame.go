@@ -41,6 +41,8 @@ type framer struct {
 	repeat *repeat
 	// halt is the error to end with once the page that was framed last is published, as far as it was framed.
 	halt error
+	// encoder encodes the events of a page; nil where the publisher takes records.
+	encoder *encoder
 	// spare is a batch to be used again; nil if there is none.
 	spare *batch
 }
@@ -49,14 +51,21 @@ type framer struct {
 func (f *framer) batch(events int) *batch {
 	b := f.spare
 	f.spare = nil
-	if b == nil || !b.holds(events) {
-		return newBatch(events)
+	switch {
+	case b != nil && b.holds(events):
+		return b.reset()
+	case f.encoder != nil:
+		return onWire(f.encoder)
 	}
-	return b.reset()
+	return newBatch(events)
 }
 
 // recycle takes a batch back whose records are all acknowledged.
-func (f *framer) recycle(b *batch) { f.spare = b }
+func (f *framer) recycle(b *batch) {
+	if f.encoder == nil || b.wire != nil {
+		f.spare = b
+	}
+}
 
 // frame makes the records of a page, in row order, and advances next past it: seq, row, event, partitions. An error means
 // that nothing can be said about the page now; events that are at fault themselves are parked.
@@ -76,6 +85,9 @@ func (f *framer) frame(ctx context.Context, events []store.Event, next *cursor) 
 		next.Row, next.EventID = e.ID, e.EventID
 	}
 	next.Intent = next.Intent.after(len(events))
+	if b.wire != nil {
+		b.encoder.sealAll(b.wire) // while the page before is on its way
+	}
 	return b, f.addFresh(b)
 }
 
@@ -194,10 +206,10 @@ func (f *framer) add(b *batch, e *store.Event, value []byte, writer []pair, seq 
 	var exact bool
 	r.Timestamp, exact = f.timestamp(e.OccurredAt)
 	r.Headers = f.appendHeaders(b, e, seq, writer, !exact)
-	b.add(r)
 	if f.cfg.Tracer != nil {
 		b.trace(e, writer, r.Partition, len(value))
 	}
+	b.event(r)
 	if b.published++; b.published == 1 || e.OccurredAt.Before(b.oldest) {
 		b.oldest = e.OccurredAt
 	}

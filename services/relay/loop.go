@@ -66,6 +66,7 @@ type loop struct {
 	broken bool
 	idle   time.Duration // next pause
 	opened time.Time     // when the last window was
+	filled int           // events of that window so far
 }
 
 // window is a window of the source.
@@ -125,9 +126,17 @@ func (l *loop) turn(ctx, work context.Context) (busy bool, err error) {
 	return busy || asked, err
 }
 
-// space waits until the next transaction may be opened. In a backlog it does not.
+// spacingEvents and spacingMost are how far transactions move apart: by Config.Spacing for each so many events of the last
+// window, up to so many times that.
+const (
+	spacingEvents = 20
+	spacingMost   = 4
+)
+
+// space waits until the next window may be opened. In a backlog it does not.
 func (l *loop) space(ctx context.Context) error {
-	left := l.cfg.Spacing - l.now().Sub(l.opened)
+	times := min(max(float64(l.filled)/spacingEvents, 1), spacingMost)
+	left := time.Duration(times*float64(l.cfg.Spacing)) - l.now().Sub(l.opened)
 	if l.cursor.inWindow() || left <= 0 {
 		return nil
 	}
@@ -186,6 +195,7 @@ func (l *loop) step(ctx, work context.Context) (busy bool, err error) {
 	if !some {
 		return false, l.pass(ctx, work, next)
 	}
+	l.filled += len(page.Events)
 	batch, err := l.framer.frame(ctx, page.Events, next)
 	if err != nil {
 		return false, err
@@ -217,7 +227,7 @@ func (l *loop) next(ctx context.Context) (store.Page, error) {
 	if err := l.land(); err != nil {
 		return store.Page{}, err
 	}
-	l.opened = l.now()
+	l.opened, l.filled = l.now(), 0
 	w, page, err := l.source.Open(ctx, l.cursor.Last, l.cfg.PageSize)
 	if err != nil {
 		return store.Page{}, fmt.Errorf("open a window after %s: %w", l.cursor.Last, err)

@@ -9,10 +9,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// publisher writes transactions. *producer is the one on Kafka, *atLeastOnce the one on brokers without transactions.
+// publisher writes transactions. *direct is the one on Kafka, *producer the one on brokers before 4.0, *atLeastOnce the one on
+// brokers without transactions.
 type publisher interface {
-	// publish sends transaction t and returns when every record is acknowledged. Nothing of it is visible yet.
-	publish(ctx context.Context, t int64, records []*kgo.Record) error
+	// publish sends transaction t and returns when every record is acknowledged. Nothing of it is visible yet. events are
+	// those that are encoded already; nil where the publisher gave no wire to encode them to.
+	publish(ctx context.Context, t int64, records []*kgo.Record, events *wire) error
 	// commit ends transaction t. After an error nobody knows how it ended.
 	commit(ctx context.Context, t int64) error
 }
@@ -88,7 +90,7 @@ func (p *producer) fence(ctx context.Context, point func(string)) error {
 	return nil
 }
 
-func (p *producer) publish(ctx context.Context, t int64, records []*kgo.Record) error {
+func (p *producer) publish(ctx context.Context, t int64, records []*kgo.Record, _ *wire) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	client := p.clients[t%2]

@@ -119,7 +119,7 @@ func (a *reanchoring) commit(ctx context.Context, step string, next *cursor) err
 	if err != nil {
 		return err
 	}
-	if err := a.producer.publish(ctx, next.T, []*kgo.Record{record}); err != nil {
+	if err := a.producer.publish(ctx, next.T, []*kgo.Record{record}, nil); err != nil {
 		return err
 	}
 	if err := a.producer.commit(ctx, next.T); err != nil {

@@ -37,7 +37,7 @@ func (k *fakeLog) write(r *kgo.Record) error {
 	return nil
 }
 
-func (k *fakeLog) publish(_ context.Context, _ int64, records []*kgo.Record) error {
+func (k *fakeLog) publish(_ context.Context, _ int64, records []*kgo.Record, _ *wire) error {
 	last := len(records) - 1
 	k.cursor = records[last]
 	for _, own := range []bool{false, true} {

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/millrace/millrace/outbox"
 	"github.com/millrace/millrace/outbox/migrate"
@@ -38,9 +39,9 @@ type rig struct {
 
 // everywhere runs a test on the in-process broker with an in-process registry, and on real Kafka with a real one.
 func everywhere(t *testing.T, test func(t *testing.T, r *rig)) {
-	t.Run("in-process", func(t *testing.T) {
+	t.Run("in-process", func(t *testing.T) { // as a broker before 4.0, which franz-go's producer publishes to
 		t.Parallel()
-		test(t, newRig(t, fakeBroker(t), &memoryRegistry{}))
+		test(t, newRig(t, fakeBroker(t, kfake.MaxVersions(kversion.V3_9_0())), &memoryRegistry{}))
 	})
 	t.Run("real", func(t *testing.T) {
 		t.Parallel()
@@ -60,9 +61,9 @@ func realRig(t *testing.T) *rig {
 	return r
 }
 
-func fakeBroker(t *testing.T) []string {
+func fakeBroker(t *testing.T, opts ...kfake.Opt) []string {
 	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	c, err := kfake.NewCluster(append(opts, kfake.NumBrokers(1))...)
 	if err != nil {
 		t.Fatal(err)
 	}

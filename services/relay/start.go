@@ -198,6 +198,9 @@ func (s *session) newFramer(
 		partitions: s.topics.partitions, highest: s.topics.highestSeq,
 		limit: s.topics.limits.record, now: time.Now,
 	}
+	if d, ok := s.producer.(*direct); ok {
+		s.framer.encoder = d.newEncoder()
+	}
 	if cur.Intent != nil {
 		s.framer.repeat = &repeat{landed: parked.where, broken: newLines()}
 	}
