@@ -1,5 +1,5 @@
 // Package warehouse is what the warehouse's backends share: the contract of read-only SQL, and the HTTP handler that serves it.
-// The backends are in sub-packages: duckdb.
+// The backends are in sub-packages: duckdb, postgres.
 //
 // A warehouse keeps bronze (bronze.events: every event, append-only, as it came) and silver (silver.ENTITY: one typed row for each
 // entity that exists, with _key, _version and _event_time beside the declared columns). Times are UTC.

@@ -91,10 +91,11 @@ outboxes:
 sinks:
   cache: {kind: redis, url: "redis://:s3cret-6@cache:6379"}
   search: {kind: opensearch, url: "https://me:s3cret-10@search:9200", password: s3cret-11}
+  dwh: {kind: postgres, url: "postgres://me:s3cret-8@db/dwh", password: s3cret-9}
 `)
 	c.hideSecrets()
 	for _, s := range []string{c.Kafka.SASL.Password, c.Registry.URL, c.Registry.Password, c.Outboxes["a"].Postgres, c.Outboxes["b"].Postgres, c.Outboxes["b"].Password, c.Sinks["cache"].URL,
-		c.Sinks["search"].URL, c.Sinks["search"].Password} {
+		c.Sinks["search"].URL, c.Sinks["search"].Password, c.Sinks["dwh"].URL, c.Sinks["dwh"].Password} {
 		if strings.Contains(s, "s3cret") || !strings.Contains(s, hidden) {
 			t.Errorf("shown: %s", s)
 		}

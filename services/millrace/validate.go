@@ -100,7 +100,7 @@ func (c *Config) validateApart() error {
 }
 
 func (c *Config) validateSinks() error {
-	paths, caches, indices := map[string]string{}, map[string]string{}, map[string]string{}
+	paths, caches, indices, warehouses := map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
 	for _, name := range sorted(c.Sinks) {
 		s, key := c.Sinks[name], "sinks."+name
 		if s == nil {
@@ -109,6 +109,9 @@ func (c *Config) validateSinks() error {
 		s.Name = name
 		if s.Path != "" {
 			s.Path = c.abs(s.Path)
+		}
+		if s.Kind == "postgres" {
+			s.URL = withPassword(s.URL, s.Password)
 		}
 		if err := c.sinkError(name, s.Check()); err != nil {
 			return err
@@ -121,6 +124,14 @@ func (c *Config) validateSinks() error {
 			if err := c.validateOpenSearch(name, indices); err != nil {
 				return err
 			}
+			continue
+		}
+		if s.Kind == "postgres" {
+			warehouse := s.URL + " " + s.Schema
+			if other := warehouses[warehouse]; other != "" {
+				return c.file.Errorf(key+".schema", "is needed: sink %s keeps its tables in the same place", other)
+			}
+			warehouses[warehouse] = name
 			continue
 		}
 		cache := fmt.Sprint(s.URL, " ", cmp.Or(s.Prefix, "millrace"), " ", max(s.Generation, 1))

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/consumers/search/opensearch"
 	"github.com/millrace/millrace/consumers/warehouse"
 	"github.com/millrace/millrace/consumers/warehouse/duckdb"
+	"github.com/millrace/millrace/consumers/warehouse/postgres"
 )
 
 // Role is what a sink is for.
@@ -59,11 +60,25 @@ var kinds = map[string]kind{
 	"duckdb":     {role: Warehouse, needs: "path", bronze: true, serves: "sql", missing: noDuckDB, open: openDuckDB},
 	"bleve":      {role: Search, needs: "path", serves: "search", open: openBleve},
 	"opensearch": {role: Search, needs: "url", serves: "search", check: checkOpenSearch, open: openOpenSearch},
+	"postgres":   {role: Warehouse, needs: "url", bronze: true, serves: "sql", check: checkPostgres, open: openPostgres},
 	"redis":      {role: Cache, needs: "url", check: checkRedis, open: openRedis},
 }
 
 func openDuckDB(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
 	w, err := duckdb.Open(duckdb.Config{Path: cfg.Path, Projections: projections, Logger: logger})
+	if err != nil {
+		return backend{}, fmt.Errorf("open the warehouse: %w", err)
+	}
+	return backend{sink: w, handler: warehouse.Handler(w, logger)}, nil
+}
+
+// checkPostgres reads the connection string and connects to nothing.
+func checkPostgres(cfg Config) error { return postgres.CheckURL(cfg.URL) }
+
+func openPostgres(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+	w, err := postgres.Open(postgres.Config{
+		URL: cfg.URL, Schema: cfg.Schema, Bronze: postgres.Bronze(cfg.Bronze), Projections: projections, Connections: cfg.Connections, Logger: logger,
+	})
 	if err != nil {
 		return backend{}, fmt.Errorf("open the warehouse: %w", err)
 	}

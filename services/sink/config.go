@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/consumers/search/opensearch"
+	"github.com/millrace/millrace/consumers/warehouse/postgres"
 	"github.com/millrace/millrace/services/internal/conf"
 )
 
@@ -19,13 +20,15 @@ import (
 type Config struct {
 	// Name is the sink's name. It is part of the consumer group and of the dead-letter topic. Required.
 	Name string `yaml:"-"`
-	// Kind is the backend: duckdb (warehouse), bleve or opensearch (search), or redis (cache). Required.
+	// Kind is the backend: duckdb or postgres (warehouse), bleve or opensearch (search), or redis (cache). Required.
 	Kind string `yaml:"kind"`
 	// Path is the file (duckdb) or folder (bleve) of an embedded backend.
 	Path string `yaml:"path"`
-	// URL connects to a backend that is a server: redis://[user:password@]host:port/db, https://host:9200.
+	// URL connects to a backend that is a server: redis://[user:password@]host:port/db, https://host:9200,
+	// postgres://user:password@host:port/db.
 	URL string `yaml:"url"`
-	// Username and Password are sent to opensearch. The password is best given as ${VAR} or ${file:PATH}.
+	// Username and Password are sent to opensearch. The password is also that of a postgres URL, apart from it so that nothing in it
+	// need be escaped; it wins over the URL's. It is best given as ${VAR} or ${file:PATH}.
 	Username string `yaml:"username"`
 	Password string `yaml:"password"`
 	// TLS is for an opensearch whose URL begins with https://.
@@ -37,12 +40,18 @@ type Config struct {
 	RefreshInterval time.Duration `yaml:"refresh_interval"`
 	// Compress sends requests to opensearch compressed: for a slow network. Default false.
 	Compress bool `yaml:"compress"`
+	// Schema stands before the names of a postgres warehouse's schemas, so that several can live in one database. Default: nothing does.
+	Schema string `yaml:"schema"`
+	// Bronze says what a postgres warehouse keeps of events: json (payload and fields, the default), payload or off.
+	Bronze string `yaml:"bronze"`
+	// Connections is the most connections to a postgres warehouse that write at a time. Default 8.
+	Connections int `yaml:"connections"`
 	// Prefix stands before every key of a cache. Default: the backend's.
 	Prefix string `yaml:"prefix"`
 	// Generation is the build of a cache, or of opensearch's indices: the next one begins with nothing and is built from the topic.
 	// Default 1.
 	Generation int `yaml:"generation"`
-	// Topics are the topics that are followed, by a sink that keeps events (duckdb). Default: those of Entities.
+	// Topics are the topics that are followed, by a sink that keeps events (duckdb, postgres). Default: those of Entities.
 	Topics []string `yaml:"topics"`
 	// Entities are the entities that are kept. Default: every entity of Topics; without Topics, every entity.
 	Entities []string `yaml:"entities"`
@@ -67,7 +76,28 @@ func (c Config) sessionTimeout() time.Duration {
 	return c.SessionTimeout
 }
 
-const maxBatchEvents = 1_000_000
+const (
+	maxBatchEvents = 1_000_000
+	maxConnections = 1000
+)
+
+// postgresOnly is a setting of postgres that is set; "" if none is.
+func (c Config) postgresOnly() string {
+	switch {
+	case c.Schema != "":
+		return "schema"
+	case c.Bronze != "":
+		return "bronze"
+	case c.Connections != 0:
+		return "connections"
+	}
+	return ""
+}
+
+// keepsEvents says whether the sink has a use for topics without any projection.
+func (c Config) keepsEvents() bool {
+	return kinds[c.Kind].bronze && c.Bronze != string(postgres.BronzeOff)
+}
 
 // Role is what the sink is for; "" for an unknown kind.
 func (c Config) Role() Role { return kinds[c.Kind].role }
@@ -120,12 +150,18 @@ func (c Config) Check() error {
 		return wrong("prefix", "is for caches")
 	case c.Generation < 0 || c.Generation > 0 && k.role != Cache && c.Kind != "opensearch":
 		return wrong("generation", "is a number from 1, of a cache or of opensearch")
+	case c.Password != "" && c.Kind != "opensearch" && c.Kind != "postgres":
+		return wrong("password", "is for opensearch and postgres")
 	case c.Kind != "opensearch" && c.openSearchOnly() != "":
 		return wrong(c.openSearchOnly(), "is for opensearch")
 	case c.BatchEvents < 0 || c.BatchEvents > maxBatchEvents:
 		return wrong("batch_events", "%d is outside 1..%d", c.BatchEvents, maxBatchEvents)
 	case c.SessionTimeout < 0:
 		return wrong("session_timeout", "%v is below 0", c.SessionTimeout)
+	case c.Kind != "postgres" && c.postgresOnly() != "":
+		return wrong(c.postgresOnly(), "is for postgres")
+	case c.Connections < 0 || c.Connections > maxConnections:
+		return wrong("connections", "%d is outside 1..%d", c.Connections, maxConnections)
 	case len(c.Topics) > 0 && !k.bronze:
 		return wrong("topics", "are for sinks that keep events; a %s sink follows the topics of its entities", k.role)
 	}
@@ -133,6 +169,12 @@ func (c Config) Check() error {
 		if err := opensearch.CheckPrefix(c.IndexPrefix); err != nil {
 			return &ConfigError{"index_prefix", err}
 		}
+	}
+	if err := postgres.CheckSchema(c.Schema); err != nil {
+		return &ConfigError{"schema", err}
+	}
+	if err := postgres.CheckBronze(postgres.Bronze(c.Bronze)); err != nil {
+		return &ConfigError{"bronze", err}
 	}
 	if k.check != nil {
 		if err := k.check(c); err != nil {
@@ -147,8 +189,6 @@ func (c Config) openSearchOnly() string {
 	switch {
 	case c.Username != "":
 		return "username"
-	case c.Password != "":
-		return "password"
 	case c.TLS != (conf.TLS{}):
 		return "tls"
 	case c.IndexPrefix != "":
@@ -191,7 +231,7 @@ func (c Config) Resolve(all []*projection.Projection) (keep []fold.Projection, t
 	}
 	slices.Sort(topics)
 	topics = slices.Compact(topics)
-	if len(topics) == 0 || len(keep) == 0 && !kinds[c.Kind].bronze {
+	if len(topics) == 0 || len(keep) == 0 && !c.keepsEvents() {
 		return nil, nil, wrong("entities", "there is nothing to follow: no projection is declared (see projections)")
 	}
 	return keep, topics, nil

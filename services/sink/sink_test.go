@@ -102,7 +102,7 @@ func TestASystemicFailureEndsTheSink(t *testing.T) {
 }
 
 func TestOnlyStoresThatAnswerHaveAHandler(t *testing.T) {
-	for kind, path := range map[string]string{"duckdb": "sql", "bleve": "search", "redis": ""} {
+	for kind, path := range map[string]string{"duckdb": "sql", "postgres": "sql", "bleve": "search", "redis": ""} {
 		s := &Sink{cfg: Config{Kind: kind}}
 		if s.Path() != path || (s.Handler() != nil) != (path != "") {
 			t.Errorf("%s: %q", kind, s.Path())
