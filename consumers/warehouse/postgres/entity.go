@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
 )
@@ -79,11 +80,11 @@ func shapeOf(p fold.Projection) (shape, error) {
 	for _, c := range p.Columns() {
 		one, err := columnOf(c, parts)
 		if err != nil {
-			return s, err
+			return s, consumers.AsSystemic(err)
 		}
 		s.Columns = append(s.Columns, one)
 	}
-	return s, s.distinct()
+	return s, consumers.AsSystemic(s.distinct())
 }
 
 func partsOf(p fold.Projection) projection.Parts {
@@ -121,7 +122,7 @@ func (s space) applied() string {
 }
 
 // leftOut says whether what is left out has to be noted anew.
-func (w *Warehouse) leftOut(ctx context.Context, conn *pgx.Conn, stored map[string]storedEntity) (bool, error) {
+func (w *Warehouse) leftOut(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	declared := w.declared()
 	var differs bool
 	m := w.space.millrace

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
 )
@@ -97,14 +98,14 @@ func plan(s shape, p fold.Projection) (next shape, steps []step, err error) {
 		}
 		one, err := columnOf(c, parts)
 		if err != nil {
-			return next, nil, err
+			return next, nil, consumers.AsSystemic(err)
 		}
 		one.Added = true
 		next.Columns = append(next.Columns, one)
 		steps = append(steps, step{what: "column " + c.Name + " is added; rows get it with their next event, all of them with a rebuild",
 			sql: "ADD COLUMN " + quote(one.Column) + " " + sqlType(c.Type)})
 	}
-	return next, steps, next.distinct()
+	return next, steps, consumers.AsSystemic(next.distinct())
 }
 
 // follow says what makes a column hold what is declared now.
@@ -146,7 +147,7 @@ func widen(from, to projection.Type, col string) (using, check string, ok bool) 
 	case from.Kind == projection.Int && to.Kind == projection.Decimal:
 		return cast, "", to.Precision-to.Scale >= 19
 	case from.Kind == projection.Int && to.Kind == projection.Float:
-		return cast, col + "::double precision::numeric <> " + col, true
+		return cast, col + " NOT BETWEEN -9007199254740992 AND 9007199254740992", true
 	case from.Kind == projection.Date && to.Kind == projection.Timestamp:
 		return col + "::timestamp AT TIME ZONE 'UTC'", "", true
 	}

@@ -107,7 +107,7 @@ func (w *Warehouse) answer(ctx context.Context, conn *pgx.Conn, sql string, limi
 	if err != nil {
 		return nil, err
 	}
-	if err := exec(ctx, pg, "DECLARE millrace_query NO SCROLL CURSOR FOR "+wrap(sql, forms)); err != nil {
+	if err := execute(ctx, pg, "DECLARE millrace_query NO SCROLL CURSOR FOR "+wrap(sql, forms)); err != nil {
 		return nil, err
 	}
 	return res, fetch(ctx, pg, forms, limits, res)
@@ -128,7 +128,7 @@ func describe(ctx context.Context, pg *pgconn.PgConn, sql string) ([]pgconn.Fiel
 	return d.Fields, nil
 }
 
-func exec(ctx context.Context, pg *pgconn.PgConn, sql string) error {
+func execute(ctx context.Context, pg *pgconn.PgConn, sql string) error {
 	_, err := pg.ExecParams(ctx, sql, nil, nil, nil, nil).Close()
 	return err
 }

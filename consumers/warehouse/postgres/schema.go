@@ -40,10 +40,13 @@ func (w *Warehouse) prepare(ctx context.Context) (*view, error) {
 		return nil, err
 	}
 	v, missing, err := w.inspect(ctx, conn)
+	if err == nil && !missing {
+		missing, err = w.leftOut(ctx, conn)
+	}
 	if err != nil || !missing {
 		return v, err
 	}
-	return w.change(ctx, conn)
+	return w.change(context.WithoutCancel(ctx), conn) // a table that is widened is written anew, which takes as long as it takes
 }
 
 func checkServer(ctx context.Context, conn *pgx.Conn) error {
@@ -79,11 +82,6 @@ func (w *Warehouse) inspect(ctx context.Context, conn *pgx.Conn) (v *view, missi
 	if err != nil {
 		return nil, false, err
 	}
-	left, err := w.leftOut(ctx, conn, stored)
-	if err != nil {
-		return nil, false, err
-	}
-	missing = left
 	for i, p := range w.cfg.Projections {
 		s, ok := stored[p.Entity()]
 		if !ok || s.digest != p.Digest() {
