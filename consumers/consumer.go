@@ -24,6 +24,7 @@ type Consumer struct {
 	log     *slog.Logger
 	metrics *metrics
 	outages *outages
+	control *control // nil if the Processor puts nothing aside
 
 	cl  *kgo.Client
 	adm *kadm.Client
@@ -89,12 +90,20 @@ func (c *Consumer) Run(ctx context.Context) (err error) {
 	defer c.cl.CloseAllowingRebalance()
 	c.adm = kadm.NewClient(c.cl)
 
+	if c.control, err = newControl(c); err != nil {
+		return err
+	}
+	defer c.control.close()
+
 	c.log.Info("consumer started", "group", c.cfg.Group, "topics", c.cfg.Topics)
 	monitored := make(chan struct{})
 	go func() { defer close(monitored); c.monitor(c.fetching) }()
+	followed := make(chan struct{})
+	go func() { defer close(followed); c.control.follow(c.fetching) }()
 	c.poll()
 	c.stop()
 	<-monitored
+	<-followed
 	if cause := context.Cause(c.fetching); !errors.Is(cause, errStopped) {
 		c.log.Error("consumer stopped", "err", cause)
 		return fmt.Errorf("consumer %s: %w", c.cfg.Name, cause)

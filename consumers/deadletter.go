@@ -44,8 +44,9 @@ const (
 	HeaderLetterPartition = "millrace-dlq-partition"
 	HeaderLetterOffset    = "millrace-dlq-offset"
 	HeaderLetterFirst     = "millrace-dlq-first-offset"
-	HeaderLetterTime      = "millrace-dlq-time"    // when it was put here, RFC 3339
-	HeaderLetterOmitted   = "millrace-dlq-omitted" // size in bytes of a value that was too large to repeat
+	HeaderLetterTime      = "millrace-dlq-time"       // when it was put here, RFC 3339
+	HeaderLetterEventTime = "millrace-dlq-event-time" // the event's time, for one without ce_time, RFC 3339
+	HeaderLetterOmitted   = "millrace-dlq-omitted"    // size in bytes of a value that was too large to repeat
 )
 
 // Limits of the dead-letter topic. A value above maxLetterValue is named, not repeated: it stays where it was.
@@ -150,6 +151,7 @@ func (l *DeadLetter) record(topic string, now time.Time) *kgo.Record {
 		header(HeaderLetterOffset, strconv.FormatInt(l.Offset, 10)),
 		header(HeaderLetterFirst, strconv.FormatInt(l.First, 10)),
 		header(HeaderLetterTime, now.Format(time.RFC3339Nano)),
+		header(HeaderLetterEventTime, l.Time.UTC().Format(time.RFC3339Nano)),
 	)
 	if len(l.Value) > maxLetterValue {
 		r.Value = nil

@@ -23,17 +23,22 @@
 //     runs on regardless is refused by the store's epoch.
 //  6. The position passes what carries no event (markers of transactions, aborted records), so that a consumer that has caught
 //     up has a lag of exactly 0.
+//  7. What somebody asks to be done about a key's dead letters ([Request], on the sink's control topic) is done by the lane of its
+//     partition between two batches, and answered. A request is kept until it is answered; done twice it has its effect once.
 //
 // Fetching and working have contexts of their own: Run stops the first, gives the second Config.StopTimeout, then leaves the group.
 //
 // Metrics, all with a label sink: millrace_consumer_lag, millrace_consumer_position and millrace_consumer_freshness_seconds (by topic
 // and partition), millrace_consumer_partitions, millrace_consumer_events_total, millrace_consumer_undecodable_total,
-// millrace_consumer_batch_events, millrace_consumer_batch_seconds, millrace_consumer_failures_total (by class: transient, fenced,
+// millrace_consumer_valid_through_timestamp_seconds (least over partitions), millrace_consumer_requests_total (by outcome),
+// millrace_consumer_settled_total (applied, dropped), millrace_consumer_batch_events, millrace_consumer_batch_seconds, millrace_consumer_failures_total (by class: transient, fenced,
 // position, systemic).
 //
 // The files in the order of reading: event.go, errors.go and processor.go (the contract), config.go, consumer.go (Run and the poll),
 // group.go (partitions come and go), lane.go, buffer.go and ahead.go (batches), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, tracing.go (spans), monitor.go (lag,
-// freshness, Status), lag.go, deadletter.go, metrics.go.
+// freshness, Status), lag.go, deadletter.go, metrics.go;
+// letter.go and scan.go (dead letters read), request.go and redriver.go (what can be asked), control.go (requests come, answers go),
+// attend.go and redrive.go (the lane carries them out).
 //
 // Not obvious:
 //

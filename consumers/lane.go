@@ -20,6 +20,8 @@ type lane struct {
 
 	ctx     context.Context // ends when the partition is no longer ours
 	cancel  context.CancelFunc
+	calm    context.Context // ends with ctx, or when the lane is drained: for what the next owner can go on with
+	leave   context.CancelFunc
 	drained chan struct{} // closed when no further batch is to be begun
 	once    sync.Once     // closes drained
 	done    chan struct{} // closed when run has returned
@@ -53,12 +55,15 @@ const (
 	Working  State = "working"  // a batch is in hand
 	Waiting  State = "waiting"  // a transient error is waited out
 	Claiming State = "claiming" // the partition is being claimed anew
+	// Redriving means that dead letters are applied or discarded, as somebody asked.
+	Redriving State = "redriving"
 )
 
 func newLane(c *Consumer, tp TopicPartition, next int64) *lane {
 	ctx, cancel := context.WithCancel(c.working)
+	calm, leave := context.WithCancel(ctx)
 	return &lane{
-		c: c, tp: tp, ctx: ctx, cancel: cancel, drained: make(chan struct{}), done: make(chan struct{}), signal: make(chan struct{}, 1),
+		c: c, tp: tp, ctx: ctx, cancel: cancel, calm: calm, leave: leave, drained: make(chan struct{}), done: make(chan struct{}), signal: make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1), next: next, inGroup: -1, end: -1, state: Idle,
 	}
 }
@@ -71,12 +76,18 @@ func (l *lane) run() {
 	defer func() { <-decoded }()
 	defer l.close()
 	for {
-		b, err := l.take()
-		if b == nil && err == nil {
-			return
-		}
+		err := l.attend()
 		if err == nil {
-			err = l.work(*b)
+			var b *Batch
+			if b, err = l.take(); b == nil && err == nil {
+				return
+			}
+			if errors.Is(err, errCalled) {
+				continue
+			}
+			if err == nil {
+				err = l.work(*b)
+			}
 		}
 		if err == nil {
 			continue
@@ -102,7 +113,11 @@ func (l *lane) over() error {
 	}
 }
 
-// take waits for the next batch; nil when there will be none. An error says why the record behind the last batch cannot be decoded.
+// errCalled says that a request has come.
+var errCalled = errors.New("a request has come")
+
+// take waits for the next batch; nil when there will be none. An error says why the record behind the last batch cannot be decoded, or is
+// errCalled.
 func (l *lane) take() (*Batch, error) {
 	for {
 		if l.over() != nil {
@@ -111,6 +126,9 @@ func (l *lane) take() (*Batch, error) {
 		b, wait, err := l.cut()
 		if b != nil || err != nil {
 			return b, err
+		}
+		if l.c.control.called(l.tp) {
+			return nil, errCalled
 		}
 		if !l.sleep(wait) {
 			return nil, nil
@@ -168,7 +186,17 @@ func (l *lane) applied(b Batch, took time.Duration) {
 }
 
 // drain lets the lane finish the batch in hand and begin no other.
-func (l *lane) drain() { l.once.Do(func() { close(l.drained) }) }
+func (l *lane) drain() {
+	l.once.Do(func() { close(l.drained) })
+	l.leave()
+}
+
+// redrove notes that the sink has taken what was redriven.
+func (l *lane) redrove() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reclaims = 0
+}
 
 // stop drains the lane, cancels it when the patience is over, and returns when it is done.
 func (l *lane) stop(patience time.Duration) {

@@ -11,10 +11,12 @@ import (
 // metrics are listed in the package comment.
 type metrics struct {
 	lag, position, freshness *prometheus.GaugeVec
+	validThrough             prometheus.Gauge
 	events, poison           prometheus.Counter
 	batchEvents, batchTime   prometheus.Histogram
 	retries                  *prometheus.CounterVec
 	partitions               prometheus.Gauge
+	settled, requests        *prometheus.CounterVec
 }
 
 // Classes of failed attempts, as the metric names them.
@@ -23,6 +25,12 @@ const (
 	failedFenced    = "fenced"
 	failedPosition  = "position"
 	failedSystemic  = "systemic"
+)
+
+// What became of a dead letter, as the metric names it.
+const (
+	settledApplied = "applied"
+	settledDropped = "dropped"
 )
 
 func newMetrics(reg prometheus.Registerer, sink string) *metrics {
@@ -48,11 +56,23 @@ func newMetrics(reg prometheus.Registerer, sink string) *metrics {
 			ConstLabels: labels}, []string{"class"}),
 		partitions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "millrace_consumer_partitions", Help: "Partitions owned.", ConstLabels: labels}),
 	}
+	m.validThrough = prometheus.NewGauge(prometheus.GaugeOpts{Name: "millrace_consumer_valid_through_timestamp_seconds",
+		Help: "Time up to which the sink holds everything, least over the partitions of this process; 0 if it is not known.", ConstLabels: labels})
+	m.settled = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "millrace_consumer_settled_total",
+		Help: "Dead letters that were settled on request.", ConstLabels: labels}, []string{"how"})
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "millrace_consumer_requests_total",
+		Help: "Requests to redrive or discard that were answered.", ConstLabels: labels}, []string{"outcome"})
+	for _, how := range []string{settledApplied, settledDropped} {
+		m.settled.WithLabelValues(how)
+	}
+	for _, o := range []Outcome{Done, Stuck, Nothing, Failed} {
+		m.requests.WithLabelValues(string(o))
+	}
 	for _, class := range []string{failedTransient, failedFenced, failedPosition, failedSystemic} {
 		m.retries.WithLabelValues(class)
 	}
 	if reg != nil {
-		reg.MustRegister(m.lag, m.position, m.freshness, m.events, m.poison, m.batchEvents, m.batchTime, m.retries, m.partitions)
+		reg.MustRegister(m.validThrough, m.lag, m.position, m.freshness, m.events, m.poison, m.batchEvents, m.batchTime, m.retries, m.partitions, m.settled, m.requests)
 	}
 	return m
 }
@@ -104,4 +124,26 @@ func (m *metrics) failed(err error) {
 		class = failedSystemic
 	}
 	m.retries.WithLabelValues(class).Inc()
+}
+
+// answered counts an answer, and what it settled.
+func (m *metrics) answered(a *Answer) {
+	m.requests.WithLabelValues(string(a.Outcome)).Inc()
+	m.settled.WithLabelValues(settledApplied).Add(float64(a.Applied))
+	m.settled.WithLabelValues(settledDropped).Add(float64(a.Dropped))
+}
+
+// through sets the time up to which all of the partitions are held.
+func (m *metrics) through(partitions []PartitionStatus) {
+	var least time.Time
+	for i, p := range partitions {
+		if i == 0 || p.ValidThrough.Before(least) {
+			least = p.ValidThrough
+		}
+	}
+	if least.IsZero() {
+		m.validThrough.Set(0)
+		return
+	}
+	m.validThrough.Set(float64(least.UnixMilli()) / 1000)
 }

@@ -19,6 +19,8 @@ const (
 	outageDecode  = "schema registry"
 	outageProcess = "sink"
 	outageGroup   = "membership of the group"
+	outageRedrive = "redriving"
+	outageAnswer  = "the control topic"
 )
 
 // retryUntil tries until f succeeds, a retry cannot help, ctx ends or stopped is closed; the error is the last one. waiting is
@@ -32,7 +34,7 @@ func (c *Consumer) retryUntil(ctx context.Context, stopped <-chan struct{}, kind
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case kind == outageProcess && (errors.Is(err, ErrFenced) || errors.Is(err, ErrPosition)), Classify(err) == Systemic:
+		case (kind == outageProcess || kind == outageRedrive) && (errors.Is(err, ErrFenced) || errors.Is(err, ErrPosition)), Classify(err) == Systemic:
 			c.outages.end(kind, tp)
 			c.metrics.failed(err)
 			return err

@@ -23,5 +23,6 @@
 // or below the state's version), millrace_fold_dead_letters_total (by class), millrace_fold_quarantined_keys.
 //
 // The files in the order of reading: sink.go (what a backend implements), fold.go (ownership and the batch), work.go (the states
-// within a batch), recent.go (the states between batches), limits.go, metrics.go.
+// within a batch), recent.go (the states between batches), redrive.go (what was put aside,
+// applied after all), limits.go, metrics.go.
 package fold
