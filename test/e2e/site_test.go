@@ -65,7 +65,7 @@ func realSite(t *testing.T) (*site, *harness.KafkaBroker, *harness.PostgresDB) {
 func (s *site) deleteTopics(broker *harness.KafkaBroker) {
 	topics := []string{s.topic("parcels"), s.topic("depots"), "__millrace." + s.name + ".cursor", "__millrace." + s.name + ".parked"}
 	for _, sink := range []string{"warehouse", "search", "cache"} {
-		topics = append(topics, "__millrace."+s.name+"-"+sink+".dead-letter")
+		topics = append(topics, "__millrace."+s.name+"-"+sink+".dead-letter", "__millrace."+s.name+"-"+sink+".control")
 	}
 	broker.DeleteAtEnd(s.t, topics...)
 }
