@@ -133,7 +133,8 @@ func newRig(t *testing.T, brokers []string, topic string) *rig {
 	t.Helper()
 	r := &rig{t: t, brokers: brokers, topic: topic, name: harness.Unique("sink"), registry: &testRegistry{},
 		seq: map[string]int64{}, sums: map[string]int64{}, sink: sinktest.NewMemory(counter{topic})}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(harness.Unique("producer")), kgo.MetadataMinAge(100*time.Millisecond))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(harness.Unique("producer")), kgo.MetadataMinAge(100*time.Millisecond),
+		kgo.UnknownTopicRetries(100)) // a broker that has much to do tells late of a topic that was just made
 	if err != nil {
 		t.Fatal(err)
 	}
