@@ -91,27 +91,39 @@ type Registered struct {
 // Register puts a schema under a subject and returns its id. A schema that stands there already keeps its id. Errors:
 // *ErrIncompatible, ErrInvalid, ErrUnauthorized, ErrUnavailable.
 func (c *Client) Register(ctx context.Context, subject, text string) (int, error) {
-	return c.register.do(ctx, [2]string{subject, text}, func() (id int, err error) {
-		err = c.call(ctx, "register under "+subject, func(sr *srclient.SchemaRegistryClient, _ *transport) error {
-			s, err := sr.CreateSchema(subject, text, srclient.Avro)
-			if err != nil {
-				return err
-			}
-			id = s.ID()
-			return positive(id)
-		})
+	return c.register.do(ctx, [2]string{subject, text}, func() (int, error) {
+		id, err := c.create(ctx, subject, text)
 		var refused *ErrIncompatible
 		if !errors.As(err, &refused) {
 			return id, err
 		}
 		// Who registers at the same time as another - or again, after an answer that was lost - may be told of a conflict, although
-		// the schema stands there.
-		if there, err := c.Lookup(ctx, subject, text); err == nil {
+		// the schema stands there, or would have been taken a moment later.
+		switch there, err := c.Lookup(ctx, subject, text); {
+		case err == nil:
 			return there.ID, nil
+		case IsTransient(err) || ctx.Err() != nil:
+			return 0, fmt.Errorf("%v; does it stand there all the same? %w", refused, err)
 		}
-		refused.Subject = subject
-		return 0, err
+		return c.create(ctx, subject, text)
 	})
+}
+
+// create asks the registry once.
+func (c *Client) create(ctx context.Context, subject, text string) (id int, err error) {
+	err = c.call(ctx, "register under "+subject, func(sr *srclient.SchemaRegistryClient, _ *transport) error {
+		s, err := sr.CreateSchema(subject, text, srclient.Avro)
+		if err != nil {
+			return err
+		}
+		id = s.ID()
+		return positive(id)
+	})
+	var refused *ErrIncompatible
+	if errors.As(err, &refused) {
+		refused.Subject = subject
+	}
+	return id, err
 }
 
 // Lookup finds a schema under a subject. It registers nothing. Errors: ErrNotFound if it does not stand there,
