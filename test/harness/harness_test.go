@@ -113,8 +113,12 @@ func TestRedisGivesEachTestItsOwnDatabase(t *testing.T) {
 
 func TestFreePortIsFree(t *testing.T) {
 	t.Parallel()
-	port, err := harness.FreePort()
-	if err != nil || port < 1024 || port >= 32768 {
-		t.Fatalf("port %d, %v: want one below the ephemeral range", port, err)
+	seen := map[int]bool{}
+	for range 1000 {
+		port, err := harness.FreePort()
+		if err != nil || port < 1024 || port >= 32768 || seen[port] {
+			t.Fatalf("port %d, %v: want one below the ephemeral range, and another each time", port, err)
+		}
+		seen[port] = true
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -37,26 +38,36 @@ func workDir(name string) (string, error) {
 
 func openWork() error {
 	sweepWork()
-	dir, err := os.MkdirTemp("", workPrefix)
+	var err error
+	work.dir, work.lock, err = makeWork()
+	return err
+}
+
+// makeWork makes a folder and holds its lock. It has its name, by which others would sweep it, only then.
+func makeWork() (dir string, lock *os.File, err error) {
+	making, err := os.MkdirTemp("", "."+workPrefix)
 	if err != nil {
-		return fmt.Errorf("make a working folder: %w", err)
+		return "", nil, fmt.Errorf("make a working folder: %w", err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return fmt.Errorf("open the working folder to others: %w", err)
+	if err := os.Chmod(making, 0o755); err != nil {
+		return "", nil, fmt.Errorf("open the working folder to others: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err = os.OpenFile(filepath.Join(making, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
 	if err != nil {
-		return fmt.Errorf("lock the working folder: %w", err)
+		return "", nil, fmt.Errorf("lock the working folder: %w", err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("lock the working folder: %w", err)
+	dir = filepath.Join(filepath.Dir(making), strings.TrimPrefix(filepath.Base(making), "."))
+	if err := os.Rename(making, dir); err != nil {
+		return "", nil, fmt.Errorf("name the working folder: %w", err)
 	}
-	work.dir, work.lock = dir, lock
-	return nil
+	return dir, lock, nil
 }
 
 // sweepWork removes the folders of processes that were killed: those whose
-// lock nobody holds. A folder without a lock file is just being made.
+// lock nobody holds.
 func sweepWork() {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), workPrefix+"*"))
 	for _, dir := range dirs {
