@@ -51,6 +51,9 @@ func (r *Relay) standBy(ctx context.Context) (*leadership, error) {
 		pause := standbyPause
 		asked := time.Now()
 		leader, err := r.tryLead(ctx, &conn)
+		if ctx.Err() != nil { // which is no trouble
+			return nil, ctx.Err()
+		}
 		r.trouble.report("election")(err)
 		switch {
 		case leader != nil:

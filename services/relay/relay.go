@@ -129,7 +129,7 @@ func (r *Relay) work(ctx context.Context) error {
 // calmAfter is how long a session must have lasted for the next pause to be a short one again.
 const calmAfter = 10 * time.Second
 
-// session starts from the cursor and publishes until something goes wrong; nil means that ctx has ended.
+// session starts from the cursor and publishes until something goes wrong, or ctx ends.
 func (r *Relay) session(ctx context.Context, tell bool) error {
 	r.status.set(StateStarting)
 	slow := r.tellSlow(ctx)
@@ -153,9 +153,6 @@ func (r *Relay) session(ctx context.Context, tell bool) error {
 	if err != nil {
 		s.topics.limits.learn(err)
 		s.abort()
-	}
-	if ctx.Err() != nil && !mustStop(err) {
-		return nil
 	}
 	return err
 }
