@@ -55,6 +55,35 @@ func TestPromise3AZombieCommitsNothing(t *testing.T) {
 	})
 }
 
+// Promise 3: nor does it commit anything when it wakes after its successor has read the cursor, and before that publishes: nobody else
+// has used its id since.
+func TestPromise3AZombieThatWakesFirstCommitsNothing(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, r *rig) {
+		var seq int64
+		for _, point := range []string{relay.PointProduced, relay.PointCommitting} {
+			r.publishOne("k", seq+1, seq+1)
+			zombie := r.heldWith(nil, point, 1, func() { r.emit("k", seq+2) })
+			other := r.heldAt(relay.PointClaimed, 1)
+			zombie.release()
+			zombie.until("its commit to end", func(s relay.Status) bool { return s.Restarts > 0 || s.Seq > seq+1 })
+			if zombie.Status().Restarts == 0 {
+				t.Errorf("at %s: it has committed", point)
+			}
+			other.release()
+			seq += 2
+			zombie.untilSeq(seq)
+			other.untilSeq(seq)
+			for _, run := range []*held{zombie, other} {
+				if err := run.stop(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		r.checkPublished()
+	})
+}
+
 // Two relays each hold one of the two ids: the later one took both, then the earlier one, which had slept in between, took
 // its second. Both read the same cursor. The id that the next transaction needs is one's alone.
 func TestPromise3TwoHalfFencedRelaysNeverCommitTheSameTransaction(t *testing.T) {
@@ -83,6 +112,30 @@ func TestPromise3TwoHalfFencedRelaysNeverCommitTheSameTransaction(t *testing.T) 
 	})
 }
 
+// Promise 3: the broker aborts a transaction that took too long, under a leader that still leads: nothing behind it is committed, and it
+// is published again.
+func TestPromise3ATransactionThatTheBrokerAbortedIsPublishedAgain(t *testing.T) {
+	t.Parallel()
+	r := realRig(t) // the one in this process takes its time to abort
+	r.publishOne("k", 1, 1)
+	h := r.heldWith(func(c *relay.Config) { c.TransactionTimeout, c.PublishTimeout = time.Second, 900*time.Millisecond },
+		relay.PointProduced, 1, func() { r.emit("k", 2) })
+	r.stableEnds(t.Context(), r.topic) // it is aborted
+	if got := len(r.committed(r.topic)); got != 1 {
+		t.Errorf("%d events are committed, want 1", got)
+	}
+	r.emit("k", 3)
+	h.release()
+	h.untilSeq(3)
+	if h.Status().Restarts == 0 {
+		t.Error("no start from the cursor is counted")
+	}
+	if err := h.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.checkPublished()
+}
+
 // held is a relay that waits at a point until it is released.
 type held struct {
 	*running
@@ -100,9 +153,15 @@ func (h *held) passed(point string) bool {
 // heldAt starts a relay, without election, and returns when it is at a point for the given time.
 func (r *rig) heldAt(point string, times int) *held {
 	r.t.Helper()
+	return r.heldWith(nil, point, times, func() {})
+}
+
+// heldWith is heldAt with another configuration, and something to do once the relay is started.
+func (r *rig) heldWith(change func(*relay.Config), point string, times int, do func()) *held {
+	r.t.Helper()
 	at, wake := make(chan struct{}), make(chan struct{})
 	h := &held{release: sync.OnceFunc(func() { close(wake) }), points: map[string]int{}}
-	h.running = r.run(nil, func(made *relay.Relay) {
+	h.running = r.run(change, func(made *relay.Relay) {
 		made.LeadWithoutElection()
 		made.AtPoints(func(here string) {
 			h.mu.Lock()
@@ -116,6 +175,7 @@ func (r *rig) heldAt(point string, times int) *held {
 		})
 	})
 	r.t.Cleanup(h.release)
+	do()
 	select {
 	case <-at:
 	case <-time.After(30 * time.Second):
