@@ -35,8 +35,9 @@ func TestMain(m *testing.M) {
 // gate stays behind it.
 type broker struct {
 	*harness.KafkaProcess
-	gates []int // ports
-	free  chan int
+	gates  []int // ports
+	free   chan int
+	absent sync.Once // a broker that never comes up is added
 }
 
 // prepareBroker picks the ports of the gates.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // shortTimeouts let a relay give up soon.
@@ -38,6 +39,24 @@ func TestPromise3TheOutcomeOfACommitIsUnknown(t *testing.T) {
 			w.finish()
 		})
 	}
+}
+
+// Promise 3: the request to commit is lost, and the network has nothing else the matter: the next transaction, with the other id, is
+// sent meanwhile, and could be committed.
+func TestPromise3NothingIsCommittedBehindACommitThatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, setup{outbox: append([]string{"page_size: 20"}, shortTimeouts...)})
+	r := w.start("relay")
+	w.write(2, 20)
+	before := r.until("to publish", published(w.log.events()))
+	lost := w.kafka.wire.lose(commits)
+	w.emit("k")
+	<-lost
+	sent := w.kafka.wire.count(kmsg.Produce)
+	w.write(2, 20)
+	eventually(t, "the next transaction to be sent", func() (bool, string) { return w.kafka.wire.count(kmsg.Produce) > sent, "" })
+	r.until("to start from the cursor", func(s report) bool { return s.Restarts > before.Restarts })
+	w.finish()
 }
 
 // cursorRecord is what is looked at of the record that says what has been published.
@@ -94,7 +113,8 @@ func TestPromise3APartitionLongerThanTheTransactionTimeout(t *testing.T) {
 	w.finish()
 }
 
-// openTransactions counts the outbox's transactions that the broker knows to be neither committed nor aborted.
+// openTransactions counts the outbox's transactions that the broker knows to be neither committed nor aborted. They have
+// shortTimeouts.
 func (w *world) openTransactions() int {
 	w.t.Helper()
 	all, err := w.admin.DescribeTransactions(w.t.Context(), "millrace."+w.name+".0", "millrace."+w.name+".1")
@@ -103,6 +123,9 @@ func (w *world) openTransactions() int {
 	}
 	open := 0
 	all.Each(func(d kadm.DescribedTransaction) {
+		if d.TimeoutMillis != 4000 {
+			w.t.Errorf("%s has a timeout of %d ms, configured are 4 s", d.TxnID, d.TimeoutMillis)
+		}
 		if d.State == "Ongoing" {
 			open++
 		}

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -10,52 +11,59 @@ import (
 	"github.com/millrace/millrace/test/harness"
 )
 
-// Promises 1 to 3: nothing invented, nothing lost, in order, exactly once - when the broker is stopped in order, and when it is
-// killed, in the middle of a transaction of a relay that is frozen with every record acknowledged, and under a relay at work.
+// Promises 1 to 3: nothing invented, nothing lost, in order, exactly once - when the broker is stopped in order, when it is killed, and
+// when its disk is full: in the middle of a transaction of a relay that is frozen with every record acknowledged, and under a relay
+// at work, which never hears how its last commit ended.
 func TestPromise3TheBrokerGoesInTheMiddleOfATransaction(t *testing.T) {
 	t.Parallel()
-	b := privateBroker(t)
-	for _, c := range []struct {
-		name   string
-		end    func(*harness.KafkaProcess)
-		frozen bool
-	}{
-		{"stopped, a transaction open", func(k *harness.KafkaProcess) { k.Stop(t) }, true},
-		{"killed, a transaction open", func(k *harness.KafkaProcess) { k.Kill(t) }, true},
-		{"stopped at work", func(k *harness.KafkaProcess) { k.Stop(t) }, false},
-		{"killed at work", func(k *harness.KafkaProcess) { k.Kill(t) }, false},
+	for name, end := range map[string]func(*harness.KafkaProcess, testing.TB){
+		"stopped": (*harness.KafkaProcess).Stop, "killed": (*harness.KafkaProcess).Kill, "out of disk": (*harness.KafkaProcess).FillDisk,
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, setup{broker: b, outbox: append([]string{"page_size: 20"}, shortTimeouts...)})
-			t.Cleanup(w.tellOpenTransactions)
-			var env []string
-			if c.frozen {
-				env = append(env, freezeAt("produced", 4))
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if name == "out of disk" && runtime.GOOS != "linux" {
+				t.Skip("a full disk is staged on Linux alone")
 			}
-			r := w.start("relay", env...)
-			r.until("to lead", leads)
-			stop := func() {}
-			if c.frozen {
-				w.untilFrozen(r)
-			} else {
-				stop = w.writing(3, 5*time.Millisecond)
-				r.until("to be at work", func(s report) bool { return s.T > 10 })
-				time.Sleep(time.Duration(w.rng.Int64N(int64(500 * time.Millisecond)))) // the moment is to be random
+			b := privateBroker(t)
+			if name != "out of disk" { // it ends as one that is killed
+				t.Run("a transaction open", func(t *testing.T) { brokerGoes(t, b, end, true) })
 			}
-			c.end(b.KafkaProcess)
-			if c.frozen {
-				r.process.Thaw(t)
-			}
-			r.until("to notice", func(s report) bool { return s.Reason != "" })
-			b.Start(t)
-			began := time.Now()
-			w.emit("k")
-			r.until("to publish again", published(w.log.events()))
-			t.Logf("publishes %v after the broker's start", time.Since(began).Round(10*time.Millisecond))
-			stop()
-			w.finish()
+			t.Run("at work", func(t *testing.T) { brokerGoes(t, b, end, false) })
 		})
 	}
+}
+
+func brokerGoes(t *testing.T, b *broker, end func(*harness.KafkaProcess, testing.TB), frozen bool) {
+	w := newWorld(t, setup{broker: b, outbox: append([]string{"page_size: 20"}, shortTimeouts...)})
+	t.Cleanup(w.tellOpenTransactions)
+	var env []string
+	if frozen {
+		env = append(env, freezeAt("produced", 4))
+	}
+	r := w.start("relay", env...)
+	r.until("to lead", leads)
+	stop := func() {}
+	if frozen {
+		w.untilFrozen(r)
+	} else {
+		stop = w.writing(3, 5*time.Millisecond)
+		r.until("to be at work", func(s report) bool { return s.T > 10 })
+		time.Sleep(time.Duration(w.rng.Int64N(int64(500 * time.Millisecond)))) // the moment is to be random
+		<-w.kafka.wire.arm(true, commits)                                      // nobody hears how it ends
+	}
+	end(b.KafkaProcess, t)
+	w.kafka.wire.disarm()
+	if frozen {
+		r.process.Thaw(t)
+	}
+	r.until("to notice", func(s report) bool { return s.Reason != "" })
+	b.Start(t)
+	began := time.Now()
+	w.emit("k")
+	r.until("to publish again", published(w.log.events()))
+	t.Logf("publishes %v after the broker's start", time.Since(began).Round(10*time.Millisecond))
+	stop()
+	w.finish()
 }
 
 // tellOpenTransactions logs, for a test that failed, which producers the partitions hold a transaction open for, and what the

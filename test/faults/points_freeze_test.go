@@ -49,6 +49,22 @@ func TestPromise3AFrozenLeaderIsReplacedAndStepsDown(t *testing.T) {
 	}
 }
 
+// Promise 3: nor does it commit anything when it wakes while its successor has read the cursor, and published nothing yet.
+func TestPromise3AFrozenLeaderThatWakesFirstCommitsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, setup{})
+	zombie := w.start("zombie", freezeAt("committing", 4))
+	zombie.until("to lead", leads)
+	w.untilFrozen(zombie)
+	other := w.start("other", freezeAt("claimed", 1))
+	other.waitPoint()
+	zombie.process.Thaw(t)
+	zombie.process.WaitLine(t, "lost its leadership", patience)
+	other.process.Thaw(t) // within its own lease, if the machine is not too busy
+	w.write(2, 20)
+	w.finish()
+}
+
 // untilFrozen commits events one by one until the relay has frozen itself at its point.
 func (w *world) untilFrozen(r *relay) {
 	w.t.Helper()

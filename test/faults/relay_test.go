@@ -21,7 +21,7 @@ type relay struct {
 }
 
 // crashAt and freezeAt are the environment of a binary that ends or stops itself when it comes to a point for the given time:
-// "fence", "fenced", "first", "produced", "committing", "committed".
+// "fence", "fenced", "first", "claimed", "produced", "committing", "committed".
 func crashAt(point string, times int) string {
 	return fmt.Sprintf("MILLRACE_CRASH_POINT=%s:%d", point, times)
 }

@@ -17,7 +17,7 @@ func init() {
 }
 
 // wire reads the requests that pass a gate to Kafka. Armed, it waits for one, lets it pass or not, and from then on lets no
-// answer through on any connection until it is disarmed.
+// answer through on any connection until it is disarmed; or it loses that one request, and nothing else.
 type wire struct {
 	deaf atomic.Bool // no answer passes
 
@@ -25,6 +25,7 @@ type wire struct {
 	// wanted says whether a request is the one; nil when not armed.
 	wanted  func(kmsg.Request) bool
 	pass    bool
+	deafens bool
 	tripped chan struct{}
 	// seen counts requests by name.
 	seen map[string]int
@@ -51,8 +52,23 @@ func (g *gate) addWire() {
 func (w *wire) arm(pass bool, wanted func(kmsg.Request) bool) (tripped <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.wanted, w.pass, w.tripped = wanted, pass, make(chan struct{})
+	w.wanted, w.pass, w.deafens, w.tripped = wanted, pass, true, make(chan struct{})
 	return w.tripped
+}
+
+// lose has the first request that is wanted not reach the broker. What is returned is closed when it has come.
+func (w *wire) lose(wanted func(kmsg.Request) bool) (tripped <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wanted, w.pass, w.deafens, w.tripped = wanted, false, false, make(chan struct{})
+	return w.tripped
+}
+
+// count returns how many requests of a kind have come.
+func (w *wire) count(kind kmsg.Key) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen[kind.Name()]
 }
 
 // disarm lets everything pass again.
@@ -82,7 +98,7 @@ func (w *wire) request(frame []byte) bool {
 		return true
 	}
 	w.wanted = nil
-	w.deaf.Store(true)
+	w.deaf.Store(w.deafens)
 	close(w.tripped)
 	return w.pass
 }

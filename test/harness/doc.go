@@ -38,7 +38,7 @@
 //	missing.go      what is said about a part that is not there
 //	workdir.go      a directory per process; leftovers of dead ones are swept
 //	ports.go        ports below the range the kernel hands to clients
-//	process.go      a child: its signals, its end (start_*.go, children*.go); logs.go: its output
+//	process.go      a child: its signals, its end (start_*.go, limit_*.go, children*.go); logs.go: its output
 //	shared.go       one server for all tests of this process, or of this run
 //	postgres*.go    PostgreSQL: binaries, server, databases; standbys, dumps, copies of the volume
 //	pgbouncer.go    PgBouncer before a PostgreSQL

@@ -46,6 +46,7 @@ type KafkaProcess struct {
 	Listener map[string]string
 
 	java, libs, config string
+	controller         string   // host:port
 	jvm                []string // heap and collector
 	process            *Process
 }
@@ -150,8 +151,8 @@ func (s *KafkaProcess) configure(o KafkaOptions) error {
 	if err != nil {
 		return err
 	}
-	s.Brokers = []string{loopback(s.Port)}
-	listeners := "PLAINTEXT://" + loopback(s.Port) + ",CONTROLLER://" + loopback(controller)
+	s.Brokers, s.controller = []string{loopback(s.Port)}, loopback(controller)
+	listeners := "PLAINTEXT://" + loopback(s.Port) + ",CONTROLLER://" + s.controller
 
 	all := maps.Clone(brokerSettings)
 	s.Listener = map[string]string{}
@@ -168,7 +169,7 @@ func (s *KafkaProcess) configure(o KafkaOptions) error {
 	if err := s.listenForProxies(all, o.Proxies); err != nil {
 		return err
 	}
-	all["controller.quorum.bootstrap.servers"] = loopback(controller)
+	all["controller.quorum.bootstrap.servers"] = s.controller
 	all["log.dirs"] = s.DataDir
 	maps.Copy(all, o.Settings)
 	var text strings.Builder
@@ -259,6 +260,14 @@ func (s *KafkaProcess) Stop(t testing.TB) { t.Helper(); s.process.Stop(t, time.M
 
 // Kill ends the broker with SIGKILL.
 func (s *KafkaProcess) Kill(t testing.TB) { t.Helper(); s.process.Kill(t) }
+
+// FillDisk has every write of the broker to its disk fail, and waits until it has given up, as it does when the disk is full. There is
+// room again when it is started. On Linux alone.
+func (s *KafkaProcess) FillDisk(t testing.TB) {
+	t.Helper()
+	must(t, limitFiles(s.PID(), 1))
+	s.process.Wait(t, time.Minute)
+}
 
 // Freeze stops the broker in its tracks, as a long pause would; Thaw lets it go on.
 func (s *KafkaProcess) Freeze(t testing.TB) { t.Helper(); s.process.Freeze(t) }
