@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -89,7 +90,7 @@ func tooLarge(err error) bool {
 // readLimits reads the max.message.bytes of topics. Without the right to read configs they stay unknown.
 func (t *topics) readLimits(ctx context.Context, names ...string) error {
 	described, err := t.admin.DescribeTopicConfigs(ctx, names...)
-	if err != nil {
+	if err != nil && !mayNot(err) {
 		return fmt.Errorf("read the configs of %d topics: %w", len(names), err)
 	}
 	for _, resource := range described {
@@ -103,6 +104,12 @@ func (t *topics) readLimits(ctx context.Context, names ...string) error {
 		}
 	}
 	return nil
+}
+
+// mayNot says that this user has no right to what was asked.
+func mayNot(err error) bool {
+	var refused *kadm.AuthError
+	return errors.As(err, &refused)
 }
 
 // refusedError names the record that a broker refused for good, the first of its batch.
