@@ -24,7 +24,14 @@ func (q *question) show(w io.Writer, a *relay.Answer) error {
 		return q.out.print(w, a, nil, nil)
 	}
 	var rows [][]string
+	more, well := a.More, 0
 	for _, e := range a.Events {
+		if e.Done == relay.DoneReleased || e.Done == relay.DoneDiscarded {
+			if well++; well > maxWell {
+				more++
+				continue
+			}
+		}
 		rows = append(rows, []string{string(e.Done), e.EventID.String(), e.Topic, e.Key, outcomeText(e)})
 	}
 	if len(rows) > 0 {
@@ -32,12 +39,15 @@ func (q *question) show(w io.Writer, a *relay.Answer) error {
 			return err
 		}
 	}
-	if a.More > 0 {
-		fmt.Fprintf(w, "(and %s more)\n", number(a.More))
+	if more > 0 {
+		fmt.Fprintf(w, "(and %s more)\n", number(more))
 	}
-	_, err := fmt.Fprintln(w, summary(a))
+	_, err := fmt.Fprintln(w, q.summary(a))
 	return err
 }
+
+// maxWell is how many events a table names with which all went well; -o json names more.
+const maxWell = 20
 
 func outcomeText(e relay.Outcome) string {
 	switch {
@@ -63,7 +73,10 @@ func outcomeText(e relay.Outcome) string {
 	return strings.Join(why, ": ")
 }
 
-func summary(a *relay.Answer) string {
+func (q *question) summary(a *relay.Answer) string {
+	if a.Released+a.Discarded+a.Stopped+a.Unknown == 0 && a.Refused == "" {
+		return "no such event of outbox " + q.name + " is parked"
+	}
 	parts := []string{number(a.Released) + " released"}
 	if a.Discarded > 0 {
 		parts = append(parts, number(a.Discarded)+" discarded")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -46,17 +47,8 @@ then. With --hold it stays parked until it is released.`,
 			return err
 		}
 		defer q.close()
-		list, err := q.find(cmd.Context(), selection)
+		ids, err := q.toDiscard(cmd, selection, yes)
 		if err != nil {
-			return err
-		}
-		ids := selection.Events // those that are not parked are told by the answer
-		if len(ids) == 0 {
-			for _, p := range list {
-				ids = append(ids, p.EventID)
-			}
-		}
-		if err := confirm(cmd, q.name, list, yes || len(list) == 0); err != nil {
 			return err
 		}
 		answer, err := q.discard(cmd, ids, hold)
@@ -68,23 +60,51 @@ then. With --hold it stays parked until it is released.`,
 	return cmd
 }
 
-func (q *question) discard(cmd *cobra.Command, ids []uuid.UUID, hold bool) (*relay.Answer, error) {
-	if len(ids) == 0 {
-		return &relay.Answer{}, nil
+// toDiscard finds the events that are parked now and meant, and has a person confirm.
+func (q *question) toDiscard(cmd *cobra.Command, s relay.Selection, yes bool) ([]uuid.UUID, error) {
+	x, err := q.config.openParked(cmd, q.name, s)
+	if err != nil {
+		return nil, err
 	}
-	id, err := q.asker.Discard(cmd.Context(), ids, hold)
-	return q.wait(cmd.Context(), "discard", id, err)
+	defer x.Close()
+	if !yes && x.Len() > 0 {
+		if err := confirm(cmd, q.name, x); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.Events) > 0 {
+		return s.Events, nil // those that are not parked are told by the answer
+	}
+	return x.IDs(), nil
+}
+
+// discard asks for as many requests as it takes, one after the other.
+func (q *question) discard(cmd *cobra.Command, ids []uuid.UUID, hold bool) (*relay.Answer, error) {
+	all := &relay.Answer{}
+	for some := range slices.Chunk(ids, relay.MaxNamed) {
+		id, err := q.asker.Discard(cmd.Context(), some, hold)
+		answer, err := q.wait(cmd.Context(), "discard", id, err)
+		if err != nil {
+			return nil, err
+		}
+		if all.Join(answer); all.Refused != "" {
+			break
+		}
+	}
+	return all, nil
 }
 
 // confirm asks a person. A script must say --yes: nobody is there to answer.
-func confirm(cmd *cobra.Command, outbox string, list []*relay.Parked, yes bool) error {
-	if yes {
-		return nil
-	}
+func confirm(cmd *cobra.Command, outbox string, x *relay.ParkedIndex) error {
+	what := count(int64(x.Len()), "event", "events") + " of outbox " + outbox
 	if in, ok := cmd.InOrStdin().(*os.File); ok && !term.IsTerminal(int(in.Fd())) {
-		return usagef("%s of outbox %s would be dropped for good: say --yes", count(int64(len(list)), "event", "events"), outbox)
+		return usagef("%s would be dropped for good: say --yes", what)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s\nDrop %s of outbox %s for good? [y/N] ", some(list), count(int64(len(list)), "event", "events"), outbox)
+	list, err := some(cmd.Context(), x)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s\nDrop %s for good? [y/N] ", list, what)
 	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	if err != nil && err != io.EOF {
 		return err

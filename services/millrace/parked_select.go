@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -40,8 +41,11 @@ func (s *selecting) selection(cmd *cobra.Command, ids []string) (relay.Selection
 	case key:
 		out.Topic, out.Key = s.topic, &s.key
 	}
+	err := checkReason(s.reason)
+	if err != nil {
+		return out, err
+	}
 	out.Reason, out.All = relay.Reason(s.reason), s.all
-	var err error
 	out.Events, err = eventIDs(ids)
 	return out, err
 }
@@ -58,28 +62,51 @@ func eventIDs(texts []string) ([]uuid.UUID, error) {
 	return ids, nil
 }
 
-// find lists the parked events that a selection means: of a line, all.
-func (q *question) find(ctx context.Context, s relay.Selection) ([]*relay.Parked, error) {
-	opts, err := q.config.Kafka.options()
-	if err != nil {
-		return nil, err
+// any says whether anything was said.
+func (s *selecting) any() bool { return s.all || s.reason != "" || s.topic != "" || s.key != "" }
+
+// checkReason refuses what is no reason: it would select nothing.
+func checkReason(reason string) error {
+	if reason == "" || slices.Contains(relay.Reasons(), relay.Reason(reason)) {
+		return nil
 	}
-	list, err := relay.ListParked(ctx, opts, q.name)
-	if err != nil {
-		return nil, err
-	}
-	return s.Among(list), nil
+	return usagef("--reason %q is none of %s", reason, strings.Join(reasonNames(), ", "))
 }
 
-// lists a few of the events in question, for a person who is to confirm.
-func some(list []*relay.Parked) string {
+func reasonNames() []string {
+	var names []string
+	for _, r := range relay.Reasons() {
+		names = append(names, string(r))
+	}
+	return names
+}
+
+// wrapped is a list in words, in lines of at most so many columns; the first begins at column at.
+func wrapped(names []string, columns, at int) string {
+	text := ""
+	for i, name := range names {
+		if i > 0 {
+			name = ", " + name
+		}
+		if at += len(name); at > columns {
+			name = ",\n" + name[2:]
+			at = len(name) - 2
+		}
+		text += name
+	}
+	return text
+}
+
+// some lists a few of the events in question, for a person who is to confirm.
+func some(ctx context.Context, x *relay.ParkedIndex) (string, error) {
 	const most = 5
 	var parts []string
-	for _, p := range list[:min(len(list), most)] {
+	err := x.Each(ctx, most, func(p *relay.Parked) error {
 		parts = append(parts, "  "+clean(cmp.Or(p.Topic, "-")+"  "+cmp.Or(p.Key, "-")+"  "+p.Type+"  "+p.EventID.String()+"  "+string(p.Reason)))
+		return nil
+	})
+	if x.Len() > most {
+		parts = append(parts, "  … and "+number(int64(x.Len()-most))+" more")
 	}
-	if len(list) > most {
-		parts = append(parts, "  … and "+number(int64(len(list)-most))+" more")
-	}
-	return strings.Join(parts, "\n")
+	return strings.Join(parts, "\n"), err
 }

@@ -116,7 +116,7 @@ func standing(e shownEvent) string {
 	case e.Alone:
 		return "by itself: later events of its key do not wait for it"
 	case e.Ahead > 0:
-		return fmt.Sprintf("behind event %s and %s, before %s", e.Head, count(e.Ahead-1, "other", "others"), number(e.Behind))
+		return fmt.Sprintf("%s before it, the first is %s; %s behind it", count(e.Ahead, "event waits", "events wait"), e.Head, count(e.Behind, "event waits", "events wait"))
 	}
 	return "the first; " + count(e.Behind, "event waits", "events wait") + " behind it"
 }

@@ -12,6 +12,7 @@ import (
 
 // Selection says which parked events to release. Lines are released from their heads, so an event in the middle of one means the
 // line. One of Events, Topic with Key, Reason and All is set.
+// Of what is listed or counted, a key means all of its events and a reason those alone that are parked for it.
 type Selection struct {
 	Events []uuid.UUID `json:"events,omitempty"`
 	Topic  string      `json:"topic,omitempty"`
@@ -19,23 +20,6 @@ type Selection struct {
 	// Reason selects the lines whose head was parked for it.
 	Reason Reason `json:"reason,omitempty"`
 	All    bool   `json:"all,omitempty"`
-}
-
-// Among returns those of the parked events that are meant, in their order: of a key all, and of a reason those alone that were
-// parked for it.
-func (s *Selection) Among(list []*Parked) []*Parked {
-	named := map[uuid.UUID]bool{}
-	for _, id := range s.Events {
-		named[id] = true
-	}
-	var out []*Parked
-	for _, p := range list {
-		if s.All || named[p.EventID] || s.Reason != "" && p.Reason == s.Reason ||
-			s.Key != nil && p.Topic == lineKey(s.Topic) && p.Key == lineKey(*s.Key) {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 // discardArgs are the arguments of a request to discard.
@@ -106,6 +90,16 @@ type Outcome struct {
 	Behind int64  `json:"behind,omitempty"`
 	// Before says that it was done by this request before the relay was started again in the middle of it.
 	Before bool `json:"before,omitempty"`
+}
+
+// Join adds the answer to another request, for one that was asked in parts.
+func (a *Answer) Join(b *Answer) {
+	a.Released, a.Discarded, a.Left = a.Released+b.Released, a.Discarded+b.Discarded, b.Left
+	a.Stopped, a.Unknown, a.More = a.Stopped+b.Stopped, a.Unknown+b.Unknown, a.More+b.More
+	for _, o := range b.Events {
+		a.add(o)
+	}
+	a.Refused = b.Refused
 }
 
 // add names an event. What needs attention comes before what went well.

@@ -18,13 +18,15 @@ import (
 
 // contents are what parked events hold.
 type contents interface {
+	// expect says which records are asked for next, so that they can be read in the order in which they lie.
+	expect(ctx context.Context, next []held) error
 	// record returns an event's record; nil if the parked topic does not hold it, or not any more.
 	record(ctx context.Context, h held) (*Parked, error)
 	// row returns the event's row in the outbox table; ok is false if it is gone.
 	row(ctx context.Context, p *Parked) (e store.Event, ok bool, err error)
 }
 
-// parkedContents reads records from Kafka a stretch at a time, for a line's lie close together as a rule, and rows one by one.
+// parkedContents reads records from Kafka a stretch at a time, and rows one by one. ahead.go reads those that are expected.
 type parkedContents struct {
 	log    partitionLog
 	schema string
@@ -32,6 +34,7 @@ type parkedContents struct {
 	connect func(ctx context.Context) (*pgx.Conn, error)
 
 	stretch []*kgo.Record
+	kept    map[int64][]byte // by offset: records that are expected
 	conn    *pgx.Conn
 }
 
@@ -45,22 +48,34 @@ func newParkedContents(log *partitionLog, schema string, connect func(ctx contex
 }
 
 func (c *parkedContents) record(ctx context.Context, h held) (*Parked, error) {
-	r := c.at(h)
-	if r == nil {
-		got, _, err := c.log.fetch(ctx, h.offset)
-		if err != nil {
-			return nil, fmt.Errorf("read parked event %s at offset %d: %w", h.id, h.offset, err)
-		}
-		c.stretch = got.Records
-		if r = c.at(h); r == nil {
-			return nil, nil
-		}
+	value, err := c.value(ctx, h)
+	if err != nil || value == nil {
+		return nil, err
 	}
-	p, err := decodeParked(r.Value)
+	p, err := decodeParked(value)
 	if err != nil {
 		return nil, fmt.Errorf("parked event %s at offset %d: %w", h.id, h.offset, err)
 	}
 	return p, nil
+}
+
+// value returns an event's record; nil if the parked topic does not hold it.
+func (c *parkedContents) value(ctx context.Context, h held) ([]byte, error) {
+	if value, ok := c.kept[h.offset]; ok {
+		return value, nil
+	}
+	if r := c.at(h); r != nil {
+		return r.Value, nil
+	}
+	got, _, err := c.log.fetch(ctx, h.offset)
+	if err != nil {
+		return nil, fmt.Errorf("read parked event %s at offset %d: %w", h.id, h.offset, err)
+	}
+	c.stretch = got.Records
+	if r := c.at(h); r != nil {
+		return r.Value, nil
+	}
+	return nil, nil
 }
 
 // at looks for an event's record in the stretch that was read last.

@@ -29,9 +29,9 @@
 //	frame.go, headers.go   rows become records; firstuse.go takes a topic that none went to before
 //	schemaids.go           schemas become registry ids
 //	partition.go, batch.go where a record goes, and what it is made in
-//	lines.go, parked.go    what cannot be published, and what must wait behind it; readparked.go lists it
+//	lines.go, parked.go    what cannot be published, and what must wait behind it; readparked.go, parkedindex.go list it
 //	requests.go, answer.go what operators ask, and what they are told; ask.go is their side
-//	clerk.go, job.go       carries it out between transactions; release.go, discard.go, contents.go
+//	clerk.go, job.go       carries it out between transactions; release.go, discard.go, contents.go, ahead.go
 //	poison.go, probe.go    what becomes of a bad event; the registry is asked again when it did not answer
 //	show.go, stand.go      one parked event; how an outbox stands
 //	wire.go                records become Kafka's record batches; limits.go knows how much each topic takes

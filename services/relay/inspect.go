@@ -66,11 +66,12 @@ func Inspect(ctx context.Context, cfg Config) (Progress, error) {
 			upper = &cur.Upper
 		}
 	}
-	parked, err := ListParked(ctx, cfg.Kafka, cfg.Outbox)
+	parked, err := OpenParked(ctx, cfg.Kafka, cfg.Outbox, Selection{All: true}, nil)
 	if err != nil {
 		return p, err
 	}
-	p.Parked = int64(len(parked))
+	defer parked.Close()
+	p.Parked = int64(parked.Len())
 	conn, err := pgx.Connect(ctx, cfg.Postgres)
 	if err != nil {
 		return p, fmt.Errorf("connect to Postgres: %w", err)
@@ -83,7 +84,7 @@ func Inspect(ctx context.Context, cfg Config) (Progress, error) {
 	if last == nil {
 		last = &store.Snapshot{}
 	}
-	p.Retention = inspectRing(ctx, conn, cfg, *last, parked)
+	p.Retention = inspectRing(ctx, conn, cfg, *last, &parked.held)
 	return p, nil
 }
 
@@ -92,7 +93,7 @@ const lateAfter = time.Minute
 
 // inspectRing tells what the table holds, and why rows stay for longer than they should. Where the ring cannot be read, that is the
 // reason: nobody empties leaves then.
-func inspectRing(ctx context.Context, conn *pgx.Conn, cfg Config, last store.Snapshot, parked []*Parked) RetentionStatus {
+func inspectRing(ctx context.Context, conn *pgx.Conn, cfg Config, last store.Snapshot, held *pins) RetentionStatus {
 	var r RetentionStatus
 	ring, err := store.ReadRing(ctx, conn, cfg.Schema)
 	if err != nil {
@@ -102,10 +103,6 @@ func inspectRing(ctx context.Context, conn *pgx.Conn, cfg Config, last store.Sna
 		return r
 	}
 	r.measure(&ring, ring.Now)
-	var held pins
-	for _, p := range parked {
-		held.hold(p)
-	}
 	plan := cfg.Retention.plan(&ring, last, held.in)
 	r.Delayed = plan.delayed
 	for _, leaf := range plan.empty {

@@ -19,6 +19,7 @@ type held struct {
 	id       uuid.UUID
 	position int64
 	offset   int64 // of its record
+	size     int32 // of its record's value, in bytes
 	reason   Reason
 }
 
@@ -116,11 +117,11 @@ type spot struct {
 	record   *kgo.Record
 }
 
-// placed takes the offsets of what was acknowledged.
+// placed takes the offsets and sizes of what was acknowledged.
 func (b *batch) placed() {
 	for _, p := range b.places {
 		if i, ok := p.queue.find(p.position); ok {
-			p.queue.events[i].offset = p.record.Offset
+			p.queue.events[i].offset, p.queue.events[i].size = p.record.Offset, int32(len(p.record.Value))
 		}
 	}
 }
@@ -150,7 +151,7 @@ func (l *lineLoader) take(r *kgo.Record, p *Parked) {
 		l.where[p.EventID] = q
 		l.lines.events++
 	}
-	q.put(held{id: p.EventID, position: p.Position, offset: r.Offset, reason: p.Reason.interned()})
+	q.put(held{id: p.EventID, position: p.Position, offset: r.Offset, size: int32(len(r.Value)), reason: p.Reason.interned()})
 }
 
 func (l *lineLoader) away(r *kgo.Record) {

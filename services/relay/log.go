@@ -171,7 +171,8 @@ func (l *partitionLog) ended(got kgo.FetchPartition) error {
 	return nil
 }
 
-const fetchBytes = 4 << 20
+// fetchBytes is how much an answer holds, compressed; more if its first batch is larger. Unpacked it may be many times as much.
+const fetchBytes = 1 << 20
 
 // fetch returns one answer, and the offset after it: from itself if the answer held no batch.
 func (l *partitionLog) fetch(ctx context.Context, from int64) (got kgo.FetchPartition, next int64, err error) {

@@ -44,7 +44,10 @@ const (
 )
 
 var reasons = []Reason{ReasonBody, ReasonHeaders, ReasonSchema, ReasonRefused, ReasonTopic, ReasonKey, ReasonSize, ReasonRegistry,
-	ReasonGone, ReasonHeld, ReasonBehind}
+	ReasonGone, ReasonHeld, ReasonBehind, ReasonAnnounced}
+
+// Reasons lists why events are parked.
+func Reasons() []Reason { return slices.Clone(reasons) }
 
 // interned returns the same string for all events that have a reason, for there may be many.
 func (r Reason) interned() Reason {

@@ -1,11 +1,9 @@
 package relay
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -13,18 +11,20 @@ import (
 )
 
 // ListParked returns the events that the relay of an outbox holds, in the order in which they were parked. kafka are the
-// options that reach the brokers. It needs no relay to run, and returns none where the outbox never parked anything.
+// options that reach the brokers. It needs no relay to run, and returns none where the outbox never parked anything. It holds all
+// of them, with what they say: OpenParked does not.
 func ListParked(ctx context.Context, kafka []kgo.Opt, outbox string) ([]*Parked, error) {
-	client, err := newClient(kafka)
+	x, err := OpenParked(ctx, kafka, outbox, Selection{All: true}, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
-	logs, err := parkedLogs(ctx, client, outbox)
-	if err != nil {
-		return nil, err
-	}
-	return readParked(ctx, logs)
+	defer x.Close()
+	list := make([]*Parked, 0, x.Len())
+	err = x.Each(ctx, 0, func(p *Parked) error {
+		list = append(list, p)
+		return nil
+	})
+	return list, err
 }
 
 // parkedLogs opens the parked topic; none if it does not exist.
@@ -42,29 +42,6 @@ func parkedLogs(ctx context.Context, client *kgo.Client, outbox string) ([]*part
 		return nil, err
 	}
 	return logs[name], nil
-}
-
-// readParked reads the parked topic to its end. A record without a value takes an event away again.
-func readParked(ctx context.Context, logs []*partitionLog) ([]*Parked, error) {
-	held := map[string]*Parked{}
-	err := scanParked(ctx, logs, func(r *kgo.Record, p *Parked) {
-		if p == nil {
-			delete(held, string(r.Key))
-			return
-		}
-		held[string(r.Key)] = p
-	})
-	if err != nil {
-		return nil, err
-	}
-	all := make([]*Parked, 0, len(held))
-	for _, p := range held {
-		all = append(all, p)
-	}
-	slices.SortFunc(all, func(a, b *Parked) int {
-		return cmp.Or(a.ParkedAt.Compare(b.ParkedAt), cmp.Compare(a.Row, b.Row))
-	})
-	return all, nil
 }
 
 // scanParked calls fn for the records of the parked topic, in order; p is nil for one that takes its event away.

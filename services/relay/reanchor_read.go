@@ -226,13 +226,18 @@ func (a *reanchoring) readHeld(ctx context.Context, in *intake) error {
 	if err != nil {
 		return err
 	}
-	held, err := readParked(ctx, logs[name])
+	rows := map[uuid.UUID]*Parked{}
+	err = scanParked(ctx, logs[name], func(r *kgo.Record, p *Parked) {
+		if p != nil {
+			rows[p.EventID] = &Parked{Topic: p.Topic, Key: p.Key, Row: p.Row, OccurredAt: p.OccurredAt}
+		} else if id, err := uuid.ParseBytes(r.Key); err == nil {
+			delete(rows, id)
+		}
+	})
 	if err != nil {
 		return err
 	}
-	rows := make(map[uuid.UUID]*Parked, len(held))
-	for _, p := range held {
-		rows[p.EventID] = p
+	for _, p := range rows {
 		a.maxRow = max(a.maxRow, p.Row)
 	}
 	for _, l := range logs[name] {

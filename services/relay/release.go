@@ -31,6 +31,9 @@ func (c *clerk) release(ctx, work context.Context, l *loop) error {
 	began, next := l.now(), l.cursor.clone()
 	b := newBatch(c.waiting())
 	size := 0
+	if err := c.contents.expect(ctx, c.upcoming()); err != nil {
+		return err
+	}
 	for len(c.due) > 0 {
 		q := c.due[0]
 		done, err := c.line(ctx, b, q, next, &size)

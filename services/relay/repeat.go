@@ -69,10 +69,21 @@ func (c *clerk) again(ctx, work context.Context, l *loop) error {
 	next.Intent = nil
 	b := newBatch(len(l.cursor.Intent.Released))
 	where := map[uuid.UUID]*queue{}
+	announced := make(map[uuid.UUID]bool, len(l.cursor.Intent.Released))
+	for _, said := range l.cursor.Intent.Released {
+		announced[said.Event] = true
+	}
+	var expected []held
 	for _, q := range c.lines.all {
-		for i := range q.events {
-			where[q.events[i].id] = q
+		for _, h := range q.events {
+			if announced[h.id] {
+				where[h.id] = q
+				expected = append(expected, h)
+			}
 		}
+	}
+	if err := c.contents.expect(ctx, expected); err != nil {
+		return err
 	}
 	broken := map[*queue]bool{}
 	for _, said := range l.cursor.Intent.Released {

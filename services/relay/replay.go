@@ -180,13 +180,14 @@ func (r *replay) open(ctx context.Context) error {
 	}
 	r.selected = store.Selected{Key: r.opts.Key, Type: r.opts.Type, From: r.opts.From, Until: r.opts.Until,
 		Published: store.PublishedRows{Last: cur.Last, Upper: cur.Upper, Position: cur.Position}}
-	parked, err := ListParked(ctx, r.cfg.Kafka, r.cfg.Outbox)
+	parked, err := OpenParked(ctx, r.cfg.Kafka, r.cfg.Outbox, Selection{All: true}, nil)
 	if err != nil {
 		return err
 	}
-	r.parked = make(map[[16]byte]bool, len(parked))
-	for _, p := range parked {
-		r.parked[p.EventID] = true
+	defer parked.Close()
+	r.parked = make(map[[16]byte]bool, parked.Len())
+	for _, id := range parked.IDs() {
+		r.parked[id] = true
 	}
 	if r.conn, err = pgx.Connect(ctx, r.cfg.Postgres); err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)

@@ -102,6 +102,8 @@ type rows struct {
 	schema string
 }
 
+func (r rows) expect(context.Context, []held) error { return nil }
+
 func (r rows) record(context.Context, held) (*Parked, error) { return nil, nil }
 
 func (r rows) row(ctx context.Context, p *Parked) (store.Event, bool, error) {

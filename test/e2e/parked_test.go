@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -33,6 +34,18 @@ func TestABadEventIsParkedWithItsKeyAndNothingElseWaits(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	golden(t, "parked", s.ok("parked", "list"))
+	if text := s.ok("parked", "list", "--limit", "2"); !strings.Contains(text, "2 of 6 parked events are shown: 5 body, 1 behind. --limit 0 shows all") || strings.Contains(text, "bad-2") {
+		t.Errorf("the first two:\n%s", text)
+	}
+	if text := s.ok("parked", "list", "--reason", "behind", "--limit", "0"); strings.Count(text, "\n") != 2 {
+		t.Errorf("those behind:\n%s", text)
+	}
+	if text := s.ok("parked", "list", "--reason", "gone"); !strings.Contains(text, "no such event of outbox "+s.name+" is parked") {
+		t.Errorf("none is gone:\n%s", text)
+	}
+	if said := s.fails(2, "parked", "list", "--reason", "headless"); !strings.Contains(said, "none of body, headers") {
+		t.Errorf("no reason:\n%s", said)
+	}
 	golden(t, "parked-status", s.ok("status"))
 	type parked struct {
 		Key, Reason, Field string
