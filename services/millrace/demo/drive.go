@@ -111,7 +111,7 @@ func (r *run) watch(ctx context.Context, working <-chan error) error {
 			if err := r.count(ctx); err != nil {
 				return err
 			}
-			r.view.event("the shop closes; what is left is on its way", false)
+			r.view.event(closing(r.total, r.cfg), false)
 		case <-deadline:
 			return fmt.Errorf("the sinks did not catch up within %s", catchUpLimit)
 		case <-ctx.Done():
@@ -129,7 +129,6 @@ func (r *run) watch(ctx context.Context, working <-chan error) error {
 			}
 		case !r.closed && share >= 1 && r.last.shop.committed < r.cfg.Events:
 			r.closed = true
-			r.view.event(fmt.Sprintf("%s have passed and this machine is busy: the shop closes early", r.cfg.Open), false)
 			r.shop.Close()
 		}
 		if working == nil && r.caughtUp(ctx) {
@@ -138,6 +137,15 @@ func (r *run) watch(ctx context.Context, working <-chan error) error {
 			return nil
 		}
 	}
+}
+
+// closing tells how many events the shop wrote, and why not more.
+func closing(total int64, cfg Config) string {
+	if total >= cfg.Events {
+		return fmt.Sprintf("the shop closes after %s events; what is left is on its way", number(total))
+	}
+	return fmt.Sprintf("%s are over: the shop closes after %s events, not %s (--events %d takes its time); what is left is on its way",
+		cfg.Open, number(total), number(cfg.Events), cfg.Events)
 }
 
 // share is how much of the run is over: of its events or, if it is bounded, of its time.
@@ -196,6 +204,7 @@ func (r *run) look(ctx context.Context) {
 	p := r.shop.Progress()
 	s := stats{elapsed: time.Since(r.start), reads: readStats{p.Views, p.Hits, p.Stale, r.rate("visitors", p.Views)}}
 	s.shop = shopStats{committed: p.Events, target: max(r.cfg.Events, p.Events), rolledBack: p.RolledBack, rate: r.rate("shop", p.Events)}
+	s.shop.atMost = r.cfg.Open > 0 && !r.closed
 	if r.closed {
 		s.shop.target = p.Events
 	}

@@ -26,7 +26,7 @@ func (s stats) lines(width int) []string {
 	b := bars{width: min(max(width-fixedWidth-noteWidth, minBar), maxBar), of: s.shop.target}
 	out := []string{
 		faint.Render(b.row("", strings.Repeat(" ", b.width), "events", "a second", "")),
-		b.stage("shop", s.shop.committed, s.shop.rate, faint.Render(fmt.Sprintf("of %s, %s rolled back", number(s.shop.target), number(s.shop.rolledBack)))),
+		b.stage("shop", s.shop.committed, s.shop.rate, faint.Render(fmt.Sprintf("%s, %s rolled back", s.shop.of(), number(s.shop.rolledBack)))),
 		s.relay.line(b),
 	}
 	for _, k := range s.sinks {
@@ -37,6 +37,14 @@ func (s stats) lines(width int) []string {
 		out = append(out, b.row(accent.Render(fmt.Sprintf("%-*s", nameWidth, "visitors")), strings.Repeat(" ", b.width), number(s.reads.reads), number(int64(s.reads.rate)), note))
 	}
 	return append(out, "", "  "+faint.Render(clock(s.elapsed)+"  Ctrl-C stops"))
+}
+
+// of is what the shop's count is to become: a run that is bounded in time may end before.
+func (s shopStats) of() string {
+	if s.atMost {
+		return "of at most " + number(s.target)
+	}
+	return "of " + number(s.target)
 }
 
 func (r relayStats) line(b bars) string {

@@ -79,3 +79,33 @@ func TestMeterIsTheRateOfTheLastSeconds(t *testing.T) {
 		t.Errorf("a count that stands still has no rate: %v", got)
 	}
 }
+
+// A run that is bounded in time says so from the beginning, and at its end how many events it came to.
+func TestTheShopSaysHowManyEventsItCameTo(t *testing.T) {
+	for _, c := range []struct {
+		total int64
+		open  time.Duration
+		want  string
+	}{
+		{25_000, 40 * time.Second, "the shop closes after 25,000 events; "},
+		{25_003, 0, "the shop closes after 25,003 events; "},
+		{19_123, 40 * time.Second, "40s are over: the shop closes after 19,123 events, not 25,000 (--events 25000 takes its time); "},
+	} {
+		if got := closing(c.total, Config{Events: 25_000, Open: c.open}); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s, want %s", got, c.want)
+		}
+	}
+	if got := (shopStats{target: 25_000, atMost: true}).of(); got != "of at most 25,000" {
+		t.Error(got)
+	}
+	if got := (shopStats{target: 19_123}).of(); got != "of 19,123" {
+		t.Error(got)
+	}
+	s := busy()
+	s.shop.atMost = true
+	for _, line := range s.lines(80) {
+		if w := lipgloss.Width(line); w > 80 {
+			t.Errorf("%d columns: %s", w, line)
+		}
+	}
+}

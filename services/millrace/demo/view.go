@@ -144,7 +144,7 @@ func (p *plain) show(s stats) {
 		return
 	}
 	p.last = time.Now()
-	fmt.Fprintf(p.out, "%s  shop %s of %s  relay %s published, %s behind", clock(s.elapsed), number(s.shop.committed), number(s.shop.target),
+	fmt.Fprintf(p.out, "%s  shop %s %s  relay %s published, %s behind", clock(s.elapsed), number(s.shop.committed), s.shop.of(),
 		number(s.relay.published), number(s.relay.behind))
 	for _, k := range s.sinks {
 		fmt.Fprintf(p.out, "  %s %s behind", k.role, number(k.lag))

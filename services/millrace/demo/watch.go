@@ -20,6 +20,7 @@ type stats struct {
 
 type shopStats struct {
 	committed, target int64
+	atMost            bool // the run is bounded in time: it may end before the target
 	rolledBack        int64
 	rate              float64
 }
