@@ -52,8 +52,11 @@ func (q quietRedis) Printf(ctx context.Context, format string, args ...any) {
 
 // file is the path of the configuration.
 func (a *app) file() string {
-	return cmp.Or(a.path, os.Getenv("MILLRACE_CONFIG"), "millrace.yaml")
+	return cmp.Or(a.path, os.Getenv("MILLRACE_CONFIG"), defaultConfig)
 }
+
+// defaultConfig is read where nothing else is named.
+const defaultConfig = "millrace.yaml"
 
 // connectTimeout bounds the connection to a database for a person who waits for it.
 const connectTimeout = 15 * time.Second

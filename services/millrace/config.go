@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -104,6 +106,9 @@ func (a *app) load() (*Config, error) {
 	c := &Config{}
 	path := a.file()
 	f, err := conf.Load(path, c)
+	if errors.Is(err, fs.ErrNotExist) && path == defaultConfig {
+		return nil, fmt.Errorf("%w: name yours with --config FILE or $MILLRACE_CONFIG", err)
+	}
 	if err != nil {
 		return nil, err
 	}

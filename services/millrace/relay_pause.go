@@ -90,7 +90,7 @@ func (q *question) printPause(w io.Writer, a *relay.Answer, led bool) error {
 	if *q.out == "json" {
 		return q.out.print(w, a, nil, nil)
 	}
-	text := "is not paused"
+	text := "is not paused any more"
 	if a.Pause != nil {
 		text = pauseText(a.Pause.By, a.Pause.Since, a.Pause.Reason)
 	}
@@ -102,7 +102,7 @@ func (q *question) printPause(w io.Writer, a *relay.Answer, led bool) error {
 }
 
 func pauseText(by string, since time.Time, reason string) string {
-	text := "is paused by " + by + " since " + since.UTC().Format(time.DateTime)
+	text := "is paused by " + by + " since " + since.UTC().Format(time.DateTime) + " UTC"
 	if reason != "" {
 		text += " (" + reason + ")"
 	}

@@ -153,6 +153,8 @@ func (s *statusAnswer) print(w io.Writer, out *format) error {
 		if err := table(w, []string{"OUTBOX", "PUBLISHED", "BEHIND", "OLDEST", "PARKED", "RETAINED", "CURSOR"}, s.outboxRows(time.Now())); err != nil {
 			return err
 		}
+	}
+	if len(s.Outboxes) > 0 && len(s.Sinks) > 0 {
 		fmt.Fprintln(w)
 	}
 	if len(s.Sinks) > 0 {

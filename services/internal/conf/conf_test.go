@@ -73,6 +73,10 @@ func TestErrorsNameFileLineAndKey(t *testing.T) {
 		{"kafka:\n  brokers: ${NOPE}\n", `millrace.yaml:2: kafka.brokers: environment variable NOPE is not set (set it, or write ${NOPE:-default})`},
 		{"sinks:\n  a:\n    wait: 7\n", `millrace.yaml:3: sinks.a.wait: "7" is no duration: write for example 500ms, 30s, 12h, 7d or forever`},
 		{"sinks:\n  a: {workers: many}\n", `millrace.yaml:2: sinks.a.workers: string where int is wanted`},
+		{"sinks:\n  a: {kind: {nested: s3cret}}\n", `millrace.yaml:2: sinks.a.kind: mapping where string is wanted`},
+		{"sinks:\n  a: {kind: [s3cret]}\n", `millrace.yaml:2: sinks.a.kind: list where string is wanted`},
+		{"sinks:\n  a: {kind: '${file:/run/secrets/a'}\n", `millrace.yaml:2: sinks.a.kind: begins with ${ and has no closing brace`},
+		{"sinks:\n  a: {kind: '${KIND'}\n", `millrace.yaml:2: sinks.a.kind: begins with ${ and has no closing brace`},
 		{"kafka: {brokers: [a]}\nkafka: {brokers: [a]}\n", `millrace.yaml:2: mapping key "kafka" already defined at [1:1]`},
 		{"kafka: [a\n", `millrace.yaml:1: sequence end token ']' not found`},
 	} {

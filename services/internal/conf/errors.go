@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -109,8 +110,11 @@ func syntaxError(file string, err error) error {
 
 var (
 	unknownField = regexp.MustCompile(`unknown field "(.*)"`)
-	mismatch     = regexp.MustCompile(`^cannot unmarshal (\S+) into Go (?:struct field .* of type|value of type) (\S+)$`)
+	mismatch     = regexp.MustCompile(`^cannot unmarshal (.+) into Go (?:struct field .* of type|value of type) (\S+)$`)
 )
+
+// kinds are Go's words for what YAML has others for.
+var kinds = map[string]string{"map[string]interface {}": "mapping", "[]interface {}": "list"}
 
 func decodeError(file string, body ast.Node, dst any, err error) error {
 	var ye yaml.Error
@@ -126,7 +130,7 @@ func decodeError(file string, body ast.Node, dst any, err error) error {
 		e.Msg = "unknown key"
 	}
 	if m := mismatch.FindStringSubmatch(e.Msg); m != nil {
-		e.Msg = fmt.Sprintf("%s where %s is wanted", m[1], m[2])
+		e.Msg = fmt.Sprintf("%s where %s is wanted", cmp.Or(kinds[m[1]], m[1]), m[2])
 	}
 	return e
 }

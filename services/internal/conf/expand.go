@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -11,6 +12,11 @@ import (
 )
 
 var variable = regexp.MustCompile(`\$?\$\{(?:file:([^-}][^}]*)|([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?)\}`)
+
+// unclosed is a variable, or the name of a file, that was to be one: nobody means such text.
+var unclosed = regexp.MustCompile(`^\$\{(file:|[A-Za-z_])[^}]*$`)
+
+var errUnclosed = errors.New("begins with ${ and has no closing brace")
 
 // expander replaces variables and the names of files in values.
 type expander struct {
@@ -30,6 +36,9 @@ func (e *expander) expand(n ast.Node) error {
 		}
 		before := len(e.secrets)
 		text, err := e.substitute(s.Value)
+		if err == nil && unclosed.MatchString(s.Value) {
+			err = errUnclosed
+		}
 		if err != nil {
 			return nil, &Error{File: e.file, Line: s.GetToken().Position.Line, Key: key, Msg: err.Error()}
 		}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"strings"
 )
 
 // check looks at one thing of a T. A finding it returns need not say which system, outbox and check it is of. An error means that the
@@ -44,6 +45,6 @@ func found(s Severity, what, why, mend string) []Finding {
 
 // away is the only finding about a system that does not answer.
 func (s Site) away(system, outbox, why string, err error) []Finding {
-	return []Finding{{System: system, Outbox: outbox, Check: "reachable", Severity: Error, What: s.Explain(err).Error(), Why: why,
+	return []Finding{{System: system, Outbox: outbox, Check: "reachable", Severity: Error, What: strings.Join(strings.Fields(s.Explain(err).Error()), " "), Why: why,
 		Mend: "see that it runs and is reached from here, then: millrace doctor"}}
 }

@@ -197,7 +197,7 @@ func internalReplication(_ context.Context, c *cluster) ([]Finding, error) {
 		}
 	}
 	if len(all) == 0 {
-		return fine("transactions and groups are kept as safely as %d brokers allow", len(c.meta.Brokers)), nil
+		return fine("transactions and groups are kept as safely as the number of brokers allows: %d", len(c.meta.Brokers)), nil
 	}
 	return all, nil
 }

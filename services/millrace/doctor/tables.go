@@ -1,10 +1,12 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -236,6 +238,10 @@ func leader(ctx context.Context, db *database) ([]Finding, error) {
 	who, err := store.WhoLeads(ctx, db.conn, db.cfg.Schema)
 	if err != nil {
 		return nil, err
+	}
+	if wanted, err := store.LookForRequests(ctx, db.conn, db.cfg.Schema, 0); err == nil && wanted.Pause != nil {
+		return found(Note, fmt.Sprintf("paused by %s since %s UTC (%s)", wanted.Pause.By, wanted.Pause.Since.UTC().Format(time.DateTime), cmp.Or(wanted.Pause.Reason, "no reason given")),
+			"events wait in the table until it is resumed", "millrace relay resume --outbox "+db.cfg.Outbox), nil
 	}
 	if who == nil {
 		return found(Note, "no relay publishes this outbox now", "events wait in the table", "millrace relay --outbox "+db.cfg.Outbox), nil
