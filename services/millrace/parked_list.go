@@ -83,7 +83,6 @@ func (c *Config) openParked(cmd *cobra.Command, name string, s relay.Selection) 
 	}
 	p := newSteps(cmd.ErrOrStderr())
 	defer p.stop()
-	p.at("reading the parked topic of outbox "+name, 0, 0)
 	return relay.OpenParked(cmd.Context(), opts, name, s, func(read, total int64) {
 		p.at("reading the parked topic of outbox "+name, read, total)
 	})
