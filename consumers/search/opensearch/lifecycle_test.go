@@ -164,7 +164,8 @@ func TestANewGenerationTakesOverWhenItHasCaughtUp(t *testing.T) {
 	next.claim()
 	readers := func(s *Sink) (names []string, total uint64) {
 		t.Helper()
-		refresh(t, s)
+		refresh(t, r.Sink) // whichever serves them
+		refresh(t, next.Sink)
 		var indices map[string]any
 		if err := s.client.call(t.Context(), http.MethodGet, "/_alias"+path(s.names.readers("item")), nil, &indices); err != nil {
 			t.Fatal(err)
