@@ -23,8 +23,7 @@ const installPostgres = "apt-get install -y postgresql"
 // starts: "17". Unset, it is whatever is installed, or 17.
 const PostgresVersionEnv = "MILLRACE_TEST_POSTGRES_VERSION"
 
-// fetchable are the versions that are fetched where they are not installed: those
-// that the tests were run on.
+// fetchable are the versions that are fetched where they are not installed.
 var fetchable = map[string]embeddedpostgres.PostgresVersion{
 	"14": embeddedpostgres.V14, "15": embeddedpostgres.V15, "16": embeddedpostgres.V16,
 	"17": embeddedpostgres.V17, "18": embeddedpostgres.V18,
