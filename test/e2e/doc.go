@@ -4,7 +4,7 @@
 //	site_test.go      a person's folder: millrace.yaml, schemas, projections, and the binary in it
 //	golden_test.go    what is printed, held against testdata/golden (go test -update writes it)
 //	journey_test.go   from an empty folder to answers from the warehouse, the index and the cache
-//	opensearch_test.go the same search on OpenSearch
+//	opensearch_test.go, postgres_test.go the same answers from sinks on servers, and those servers away
 //	export_test.go    topics as Avro files, read back by other libraries
 //	parked_test.go    an event that does not fit: its key waits, everything else goes on
 //	hostile_test.go   messages that are no events: dead letters

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,8 +19,9 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// The warehouse's and the index's answers equal those computed from the published rows, and an independent client finds every
-// event in the topic once and in order. January by default; MILLRACE_FLIGHTS=all takes the whole year.
+// The warehouse's and the index's answers equal those computed from the published rows, of the embedded ones and of those on PostgreSQL
+// and OpenSearch that join when all is published, and an independent client finds every event in the topic once and in order. January by
+// default; MILLRACE_FLIGHTS=all takes the whole year.
 func TestFlightsEqualTheCSV(t *testing.T) {
 	month := time.January
 	if os.Getenv("MILLRACE_FLIGHTS") == "all" {
@@ -33,7 +35,7 @@ func TestFlightsEqualTheCSV(t *testing.T) {
 	m := newMill(t, broker, registry, db.DSN)
 	m.run(t, "migrate", "up")
 	m.run(t, "schema", "push")
-	up := m.start(t, "up")
+	m.start(t, "up")
 
 	loader := &Loader{Pool: db.Pool(t), Workers: 16, Seed: seed(t), PerTransaction: 40}
 	start := time.Now()
@@ -43,10 +45,21 @@ func TestFlightsEqualTheCSV(t *testing.T) {
 	}
 	rate(t, "written by emit, 16 writers", events, start)
 	m.waitCaughtUp(t, events, start)
-	_ = up
 
 	t.Run("warehouse", func(t *testing.T) { m.checkWarehouse(t, flights, events) })
 	t.Run("search", func(t *testing.T) { m.checkSearch(t, flights) })
+	t.Run("on servers", func(t *testing.T) {
+		search := harness.OpenSearch(t)
+		t.Cleanup(func() { deleteIndices(t, search, m.name) })
+		later := m.onServers(t, harness.Postgres(t).DSN, search)
+		p, start := later.start(t, "sink", m.name+"-pg", m.name+"-os"), time.Now()
+		later.waitCaughtUp(t, events, start)
+		t.Run("warehouse", func(t *testing.T) { later.checkWarehouse(t, flights, events) })
+		t.Run("search", func(t *testing.T) { later.checkSearch(t, flights) })
+		if code := p.Stop(t, time.Minute); code != 0 {
+			t.Errorf("the sinks ended with %d:\n%s", code, p.Output())
+		}
+	})
 	t.Run("independent reader", func(t *testing.T) {
 		p := harness.Start(t, harness.Command{Path: harness.Python(t), Args: []string{"reader.py", strings.Join(broker.Brokers, ","), registry, m.topic, fmt.Sprint(events)}})
 		if code := p.Wait(t, 10*time.Minute); code != 0 {
@@ -82,25 +95,49 @@ func (m *mill) checkSearch(t *testing.T, flights []Flight) {
 		if len(want) == 0 {
 			t.Fatalf("no flight of %s in the data", tail)
 		}
-		var hits struct {
-			Total int64 `json:"total"`
-			Hits  []struct {
-				Key string `json:"key"`
-			} `json:"hits"`
-		}
-		out := m.run(t, "search", "flight", "tailnum:"+tail, "--size", "1000", "-o", "json")
-		if err := json.Unmarshal([]byte(out), &hits); err != nil {
-			t.Fatalf("%v in %s", err, out)
-		}
 		var got []string
-		for _, h := range hits.Hits {
-			got = append(got, h.Key)
+		// What is applied is found once the index has been refreshed, and not before.
+		for deadline := time.Now().Add(time.Minute); len(got) < len(want) && time.Now().Before(deadline); {
+			got = m.search(t, "tailnum:"+tail)
 		}
-		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			t.Errorf("%s\n got  %v\n want %v", tail, got, want)
 		}
 		t.Logf("%s: %d flights", tail, len(got))
+	}
+}
+
+// search returns the keys of the flights that answer a query, sorted.
+func (m *mill) search(t *testing.T, query string) (keys []string) {
+	t.Helper()
+	var hits struct {
+		Hits []struct {
+			Key string `json:"key"`
+		} `json:"hits"`
+	}
+	out := m.run(t, "search", "flight", query, "--size", "1000", "-o", "json")
+	if err := json.Unmarshal([]byte(out), &hits); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	for _, h := range hits.Hits {
+		keys = append(keys, h.Key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func deleteIndices(t *testing.T, server, prefix string) {
+	for _, path := range []string{"/" + prefix + "*?expand_wildcards=all", "/_index_template/" + prefix + "*"} {
+		req, err := http.NewRequest(http.MethodDelete, server+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Logf("clean up: %v", err)
+			return
+		}
+		resp.Body.Close()
 	}
 }
 

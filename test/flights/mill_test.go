@@ -14,47 +14,67 @@ import (
 
 // mill is the real binary with a configuration of its own.
 type mill struct {
-	binary, dir, topic, url string
+	binary, dir, topic string
+	// file is the configuration; name stands before the names of sinks, and is the outbox's.
+	file, name string
+	// servers are Kafka and the registry, as the configuration has them.
+	servers string
 }
 
 func newMill(t *testing.T, broker *harness.KafkaBroker, registry, dsn string) *mill {
+	t.Helper()
+	name := harness.Unique("flights")
+	m := &mill{binary: harness.Binary(t), dir: t.TempDir(), topic: name + ".flights", file: "millrace.yaml", name: name,
+		servers: fmt.Sprintf("kafka: {brokers: [%q]}\nregistry: {url: %q}", strings.Join(broker.Brokers, `","`), registry)}
+	copyTree(t, "schemas", filepath.Join(m.dir, "schemas"), m.topic)
+	copyTree(t, "projections", filepath.Join(m.dir, "projections"), m.topic)
+	broker.DeleteAtEnd(t, m.topic, "__millrace."+name+".cursor", "__millrace."+name+".parked")
+	if err := os.Setenv("DATABASE_URL", dsn); err != nil {
+		t.Fatal(err)
+	}
+	m.configure(t, fmt.Sprintf(`
+  %s-warehouse: {kind: duckdb, path: data/warehouse.duckdb, topics: [%s]}
+  %s-search: {kind: bleve, path: data/search, entities: [flight]}`, name, m.topic, name))
+	return m
+}
+
+// onServers is the same outbox followed by sinks on servers, in a process of their own.
+func (m *mill) onServers(t *testing.T, postgres, opensearch string) *mill {
+	t.Helper()
+	later := *m
+	later.file = "servers.yaml"
+	later.configure(t, fmt.Sprintf(`
+  %[1]s-pg: {kind: postgres, url: %[2]q, topics: [%[3]s]}
+  %[1]s-os: {kind: opensearch, url: %[4]q, index_prefix: %[1]s, refresh_interval: 200ms, entities: [flight]}`, m.name, postgres, m.topic, opensearch))
+	return &later
+}
+
+// configure writes the configuration.
+func (m *mill) configure(t *testing.T, sinks string) {
 	t.Helper()
 	port, err := harness.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := harness.Unique("flights")
-	m := &mill{binary: harness.Binary(t), dir: t.TempDir(), topic: name + ".flights", url: fmt.Sprintf("http://127.0.0.1:%d", port)}
-	copyTree(t, "schemas", filepath.Join(m.dir, "schemas"), m.topic)
-	copyTree(t, "projections", filepath.Join(m.dir, "projections"), m.topic)
-	broker.DeleteAtEnd(t, m.topic, "__millrace."+name+".cursor", "__millrace."+name+".parked")
-	text := fmt.Sprintf(`
-kafka: {brokers: [%q]}
-registry: {url: %q}
+	text := fmt.Sprintf(`%s
 schemas: [schemas]
 outboxes:
   %s:
     postgres: ${DATABASE_URL}
     topics: {%s: {partitions: 6}}
 projections: [projections/*.yaml]
-sinks:
-  %s-warehouse: {kind: duckdb, path: data/warehouse.duckdb, topics: [%s]}
-  %s-search: {kind: bleve, path: data/search, entities: [flight]}
+sinks:%s
 http: {listen: "127.0.0.1:%d"}
-`, strings.Join(broker.Brokers, `","`), registry, name, m.topic, name, m.topic, name, port)
-	if err := os.WriteFile(filepath.Join(m.dir, "millrace.yaml"), []byte(text), 0o644); err != nil {
+`, m.servers, m.name, m.topic, sinks, port)
+	if err := os.WriteFile(filepath.Join(m.dir, m.file), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Setenv("DATABASE_URL", dsn); err != nil {
-		t.Fatal(err)
-	}
-	return m
 }
 
 // start starts a command that goes on until it is stopped.
 func (m *mill) start(t *testing.T, args ...string) *harness.Process {
 	t.Helper()
-	return harness.Start(t, harness.Command{Path: m.binary, Args: append([]string{"-c", filepath.Join(m.dir, "millrace.yaml")}, args...), Name: "millrace " + args[0]})
+	return harness.Start(t, harness.Command{Path: m.binary, Args: append([]string{"-c", filepath.Join(m.dir, m.file)}, args...), Name: "millrace " + args[0]})
 }
 
 // run runs a command to its end and returns what it printed.
