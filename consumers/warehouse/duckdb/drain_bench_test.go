@@ -89,7 +89,7 @@ func BenchmarkDrain(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	go func() { done <- c.Run(ctx) }()
-	waitFor(b, w, topic, int64(b.N))
+	waitFor(b, w, topic, int64(b.N), done)
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 	stop()
@@ -98,7 +98,7 @@ func BenchmarkDrain(b *testing.B) {
 	}
 }
 
-func waitFor(b *testing.B, w *Warehouse, topic string, end int64) {
+func waitFor(b *testing.B, w *Warehouse, topic string, end int64, ended <-chan error) {
 	b.Helper()
 	for {
 		all, err := w.Positions(b.Context())
@@ -108,7 +108,11 @@ func waitFor(b *testing.B, w *Warehouse, topic string, end int64) {
 		if all[consumers.TopicPartition{Topic: topic}] >= end {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case err := <-ended:
+			b.Fatalf("the consumer ended before offset %d: %v", end, err)
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 
@@ -124,6 +128,7 @@ func fill(b *testing.B, brokers []string, topic string) {
 		b.Fatal(err)
 	}
 	defer cl.Close()
+	var refused kgo.FirstErrPromise
 	rnd := rand.New(rand.NewPCG(1, 2))
 	header := func(k, v string) kgo.RecordHeader { return kgo.RecordHeader{Key: k, Value: []byte(v)} }
 	for i := range b.N {
@@ -136,9 +141,10 @@ func fill(b *testing.B, brokers []string, topic string) {
 		}
 		cl.Produce(b.Context(), &kgo.Record{Key: []byte(key), Value: value, Headers: []kgo.RecordHeader{
 			header("ce_id", fmt.Sprintf("6ba7b810-9dad-11d1-80b4-%012x", i)), header("ce_type", "bench.OrderPlaced"), header("ce_source", "/outbox/bench"),
-			header("ce_time", "2026-05-01T10:20:30.123456Z"), header("millrace-seq", fmt.Sprint(i+1))}}, nil)
+			header("ce_time", "2026-05-01T10:20:30.123456Z"), header("millrace-seq", fmt.Sprint(i+1))}}, refused.Promise())
 	}
-	if err := cl.Flush(b.Context()); err != nil {
+	// A record that the broker did not take would be waited for without end.
+	if err := errors.Join(cl.Flush(b.Context()), refused.Err()); err != nil {
 		b.Fatal(err)
 	}
 }
