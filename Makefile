@@ -52,6 +52,10 @@ e2e-flights: $(SERVERS) build ## all flights of 2013 (about a million events) th
 bench-relay: build $(BENCH) ## measure the relay, its ceilings and Debezium on servers of their own (ARGS="-case drain -n 200000 -reps 1")
 	@exec $(BENCH) relay -binary bin/millrace $(or $(ARGS),-peer -out test/bench/results/relay.json)
 
+.PHONY: bench-sinks
+bench-sinks: build $(BENCH) ## measure the sinks, their ceilings and Debezium on servers of their own (ARGS="-case silver -n 200000 -reps 1")
+	@exec $(BENCH) sinks -binary bin/millrace $(or $(ARGS),-peer -out test/bench/results/sinks.json)
+
 .PHONY: bench-peer
 bench-peer: $(PEER) ## measure Debezium on the same workload (ARGS="-case drain -n 200000 -reps 1")
 	@exec $(PEER) $(if $(ARGS),$(ARGS),-out test/bench/results/peer.json)

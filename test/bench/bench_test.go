@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -111,5 +112,88 @@ func TestThousands(t *testing.T) {
 		if got := thousands(n); got != want {
 			t.Errorf("%d is %s, want %s", n, got, want)
 		}
+	}
+}
+
+func TestSalesAreOfTheirSchema(t *testing.T) {
+	m, err := newSaleMaker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	codec, err := avro.New(saleSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int64]int64{}
+	for n := range int64(5000) {
+		key, s := saleKeyText(saleKey(n)), m.of(n)
+		record, err := codec.Decode(m.append(nil, key, n))
+		if err != nil {
+			t.Fatalf("event %d: %v", n, err)
+		}
+		if record["sale_id"] != key || record["n"] != n || record["customer_id"] != s.customer || record["weight"] != s.weight || len(record) != 12 {
+			t.Fatalf("event %d says it is %v", n, record)
+		}
+		seen[saleKey(n)] = n
+	}
+	last, keys, sum := latest(5000)
+	want := int64(0)
+	for key, n := range seen {
+		if want += n; last[key] != n {
+			t.Errorf("the last event of key %d is %d, not %d", key, n, last[key])
+		}
+	}
+	if keys != int64(len(seen)) || sum != want {
+		t.Errorf("%d keys that add up to %d, not %d and %d", keys, sum, len(seen), want)
+	}
+}
+
+// What the ceilings write in batches comes to the same as the events one by one, each key in one lane.
+func TestBatchesHoldTheNewestOfEachKey(t *testing.T) {
+	newest, lanes := map[int64]int64{}, map[int64]int{}
+	for lane, all := range batches(20_000, 3, 1000) {
+		for _, batch := range all {
+			before := int64(-1)
+			for _, n := range batch {
+				key := saleKey(n)
+				if was, ok := newest[key]; ok && (was >= n || lanes[key] != lane) {
+					t.Fatalf("key %d: event %d in lane %d after %d in lane %d", key, n, lane, was, lanes[key])
+				}
+				if key <= before {
+					t.Fatalf("key %d after %d", key, before)
+				}
+				newest[key], lanes[key], before = n, lane, key
+			}
+		}
+	}
+	last, keys, _ := latest(20_000)
+	if int64(len(newest)) != keys {
+		t.Errorf("%d keys, want %d", len(newest), keys)
+	}
+	for key, n := range newest {
+		if last[key] != n {
+			t.Errorf("key %d ends with event %d, want %d", key, n, last[key])
+		}
+	}
+}
+
+func TestAReportKeepsWhatOthersMeasured(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sinks.json")
+	first := &Report{Commit: "a", Versions: map[string]string{"redis": "1"}}
+	first.in("cache").row("rate", "1/s", 1)
+	first.in("silver").row("rate", "1/s", 2)
+	second := &Report{Commit: "b", Versions: map[string]string{}}
+	second.in("silver").row("rate", "1/s", 3, atLeast(4))
+	if err := second.Keep(file); err != nil || len(second.Rows) != 1 {
+		t.Fatalf("%d rows without a file: %v", len(second.Rows), err)
+	}
+	if err := first.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Keep(file); err != nil {
+		t.Fatal(err)
+	}
+	if len(second.Rows) != 2 || second.Rows[0].Median != 3 || second.Rows[1].Case != "cache" || second.Rows[1].Commit != "a" || second.Versions["redis"] != "1" {
+		t.Errorf("%+v", second)
 	}
 }

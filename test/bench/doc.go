@@ -1,4 +1,4 @@
-// Package bench measures the relay from outside: the real binary as a process of its own, on a real Postgres, Kafka and registry that
+// Package bench measures the relay and the sinks from outside: the real binary as a process of its own, on real servers that
 // nobody else uses. Its command is cmd/bench; README.md says what each figure means.
 //
 // # Files
@@ -13,6 +13,14 @@
 //	writers.go, latency.go   writers as an application has them; when their events arrive
 //	insert.go                what the relay costs them
 //	kill.go, memory.go, start.go, stranger.go
+//
+//	sinks.go, sinks_merge.go cases of the sinks; what an earlier run has measured of the others
+//	sinks_rig.go             the servers that they write to
+//	sinks_events.go          events of twelve fields over many keys; topics full of them
+//	sinks_process.go         a sink as a process, watched until it has them all
+//	sinks_postgres.go, sinks_guard.go, sinks_duckdb.go, sinks_opensearch.go, sinks_bleve.go, sinks_cache.go
+//	sinks_invalidate.go      from a commit to a voided cache key
+//	sinks_memory.go          a large backlog
 //
 // Package measure holds statistics and what the kernel knows of processes.
 package bench

@@ -43,6 +43,8 @@ type Row struct {
 	// Target is what the median is to reach; empty if there is none.
 	Target string `json:"target,omitempty"`
 	Met    *bool  `json:"met,omitempty"`
+	// Commit is that of the run that measured it, where it is not the report's.
+	Commit string `json:"commit,omitempty"`
 
 	target *target
 }

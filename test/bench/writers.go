@@ -20,6 +20,8 @@ type writers struct {
 	site  *site
 	out   *outbox.Outbox
 	perTx int
+	// before, if set, is called before a transaction with the numbers of its events.
+	before func(ctx context.Context, numbers []int64) error
 	// limit is the first number that is not given to an event.
 	limit int64
 	// commits holds, by event, when its COMMIT was sent, in nanoseconds; nil if nobody asks.
@@ -115,6 +117,11 @@ func (w *writers) event(r *rand.Rand, n int64) outbox.Event {
 // commit writes one transaction. The time that counts is taken before the COMMIT is sent: what the commit itself takes, waiting
 // for the disk above all, is part of every latency.
 func (w *writers) commit(ctx context.Context, conn *pgx.Conn, events []outbox.Event, numbers []int64) error {
+	if w.before != nil {
+		if err := w.before(ctx, numbers); err != nil {
+			return err
+		}
+	}
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return err

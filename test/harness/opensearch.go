@@ -213,6 +213,15 @@ func (s *OpenSearchProcess) Output() string { return s.process.Output() }
 // PID returns the server's process id.
 func (s *OpenSearchProcess) PID() int { return s.process.PID() }
 
+// Version returns the server's version.
+func (s *OpenSearchProcess) Version() string {
+	const name = "opensearch-"
+	for _, jar := range glob(filepath.Join(filepath.Dir(s.libs), name+"[0-9]*.jar")) {
+		return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(jar), name), ".jar")
+	}
+	return "unknown"
+}
+
 // Stop shuts the server down in order.
 func (s *OpenSearchProcess) Stop(t testing.TB) { t.Helper(); s.process.Stop(t, time.Minute) }
 

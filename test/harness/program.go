@@ -57,6 +57,15 @@ func Debezium() (classPath string, err error) {
 	return filepath.Join(folder, "libs", "*"), nil
 }
 
+// DebeziumJDBC is Debezium for its JDBC sink, with a converter for Avro; the versions are in poms/debezium-jdbc.xml.
+func DebeziumJDBC() (classPath string, err error) {
+	folder, err := mavenFolder("debezium-jdbc")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(folder, "libs", "*"), nil
+}
+
 // StartRegistry starts a schema registry for the program. Close stops it.
 func StartRegistry() (*RegistryProcess, error) { return startRegistry() }
 

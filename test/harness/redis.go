@@ -159,3 +159,12 @@ func (s *RedisProcess) Start(t testing.TB) {
 	}
 	must(t, s.start())
 }
+
+// StartRedis starts a server for a program that is no test. Close stops it.
+func StartRedis() (*RedisProcess, error) { return startRedis() }
+
+// PID returns the server's process id.
+func (s *RedisProcess) PID() int { return s.process.PID() }
+
+// Close stops the server.
+func (s *RedisProcess) Close() { s.process.end(syscall.SIGKILL) }

@@ -15,4 +15,5 @@
 //	topic.go     what has arrived in Kafka
 //	run.go       all of these, and looks at a run from outside
 //	drain.go, latency.go, kill.go
+//	jdbc.go      Sink: the other end, Debezium's JDBC sink
 package peer

@@ -1,7 +1,8 @@
-// Command bench measures the relay on real servers that it starts itself, and prints a table:
+// Command bench measures the relay and the sinks on real servers that it starts itself, and prints a table:
 //
 //	bench relay                                 # everything, as `make bench-relay` does
 //	bench relay -case drain -n 200000 -reps 1   # one case, quickly
+//	bench sinks                                 # the sinks, as `make bench-sinks` does
 //
 // Its exit status is 1 if a case came to no result, and 0 if a target is missed: a slow machine is no error.
 package main
@@ -24,11 +25,12 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if len(os.Args) < 2 || os.Args[1] != "relay" {
-		fmt.Fprintln(os.Stderr, "usage: bench relay [flags]; bench relay -h lists them")
+	measured := map[string]func(context.Context, []string) int{"relay": relay, "sinks": sinks}
+	if len(os.Args) < 2 || measured[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: bench relay|sinks [flags]; bench relay -h and bench sinks -h list them")
 		os.Exit(2)
 	}
-	os.Exit(relay(ctx, os.Args[2:]))
+	os.Exit(measured[os.Args[1]](ctx, os.Args[2:]))
 }
 
 // list is a flag that may be given several times, or once with commas.
@@ -107,6 +109,11 @@ func relay(ctx context.Context, args []string) int {
 		return wrong("-o is table or json")
 	}
 	report, err := bench.Run(ctx, o)
+	return end(report, err, asJSON, out)
+}
+
+// end shows what was measured and returns the exit status.
+func end(report *bench.Report, err error, asJSON, out string) int {
 	if report != nil && len(report.Rows) > 0 {
 		err = errors.Join(err, show(report, asJSON, out))
 	}

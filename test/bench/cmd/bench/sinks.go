@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/millrace/millrace/test/bench"
+)
+
+func sinks(ctx context.Context, args []string) int {
+	o := bench.SinkOptions{Progress: os.Stderr}
+	flags := flag.NewFlagSet("bench sinks", flag.ExitOnError)
+	out, asJSON := "", ""
+	flags.Var(list{&o.Cases, true}, "case", "measure only these `CASES`, comma-separated")
+	flags.StringVar(&o.Binary, "binary", "", "the millrace `FILE` to measure (default: built from this tree)")
+	flags.Int64Var(&o.Events, "n", 1_000_000, "events that each sink takes")
+	flags.Int64Var(&o.BleveEvents, "bleve-n", 200_000, "events that bleve takes")
+	flags.Int64Var(&o.Warmup, "warmup", 500_000, "events that are taken before anything is measured; 0 for none, and none for OpenSearch either")
+	flags.Int64Var(&o.MemoryEvents, "memory-n", 10_000_000, "events in the backlog of the case memory")
+	flags.IntVar(&o.Rate, "rate", 2000, "events a second of the case invalidate")
+	flags.DurationVar(&o.For, "for", 30*time.Second, "how long the case invalidate measures")
+	flags.DurationVar(&o.WarmupFor, "warmup-for", 40*time.Second, "how long the same load runs before")
+	flags.BoolVar(&o.Peer, "peer", false, "take the same events through Debezium's JDBC sink, too (fetched from Maven Central)")
+	flags.IntVar(&o.Reps, "reps", 3, "repetitions of each case")
+	flags.Var(list{&o.Set, false}, "set", "a further `LINE` of every sink's configuration, such as \"batch_events: 10000\"; may be given again")
+	flags.StringVar(&o.Pprof, "pprof", "", "write CPU profiles of the sinks into this `FOLDER`; what is profiled is slower")
+	flags.DurationVar(&o.PprofFor, "pprof-for", 3*time.Second, "how long a profile lasts, from the first batch on")
+	flags.StringVar(&out, "out", "", "write all figures to this `FILE` as JSON; figures of other cases that stand there stay")
+	flags.StringVar(&asJSON, "o", "table", "what to print: table or json")
+	flags.Usage = func() {
+		fmt.Fprintf(flags.Output(), "Measures the sinks on real servers that it starts itself.\n\n  bench sinks -case silver,duckdb -n 200000 -reps 1\n  bench sinks -case silver3 -peer\n\nCases:\n%s\nFlags:\n", bench.SinkCases())
+		flags.PrintDefaults()
+	}
+	flags.Parse(args)
+	switch {
+	case flags.NArg() > 0:
+		return wrong("unexpected %q: see bench sinks -h", flags.Arg(0))
+	case o.For < time.Second || o.WarmupFor < 100*time.Millisecond:
+		return wrong("less than a second measures nothing")
+	case o.Events < 20_000 || o.BleveEvents < 20_000 || o.MemoryEvents < 20_000 || o.Warmup != 0 && o.Warmup < 1000:
+		return wrong("fewer than 20000 events measure nothing")
+	case o.Reps < 1 || o.Rate < 1:
+		return wrong("-reps and -rate are at least 1")
+	case asJSON != "table" && asJSON != "json":
+		return wrong("-o is table or json")
+	}
+	report, err := bench.RunSinks(ctx, o)
+	if report != nil && out != "" && len(o.Cases) > 0 {
+		err = errors.Join(err, report.Keep(out))
+	}
+	return end(report, err, asJSON, out)
+}
