@@ -30,7 +30,8 @@ parked; what was discarded is, for the table does not know of it.
 
 Rows that retention has taken, before or meanwhile, are named. A replay that is
 interrupted says where to go on; the events of the page at hand, 1,000 at most,
-may be written again then. Exit status 1 if some events could not be replayed.`,
+may be written again then, with the same ce_id. Exit status 1 if some events
+could not be replayed.`,
 		Example: `  millrace relay replay --from 2026-01-31T10:00:00Z --to shop.orders.replay --dry-run
   millrace relay replay --from 2026-01-31T10:00:00Z --until 2026-01-31T11:00:00Z --key o-17 --to debug
   millrace relay replay --from 4294967401 --type shop.OrderPlaced --to audit --rate 500 -o json`,

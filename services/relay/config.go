@@ -118,6 +118,11 @@ type Config struct {
 	PollMin time.Duration `yaml:"poll_min"`
 	PollMax time.Duration `yaml:"poll_max"`
 
+	// PollTimeout is how long one statement of a poll may take in Postgres, a page of rows with its way here included; then the relay
+	// starts again from the cursor. It is for connections that were lost without a word and for locks of strangers on the outbox:
+	// a page takes milliseconds. What needs longer is given twice the time, again and again. Default 2 minutes.
+	PollTimeout time.Duration `yaml:"poll_timeout"`
+
 	// RegistryGrace is how long the stream waits for a registry that does not answer before it parks the events whose schema it
 	// needs the registry for, with their keys' later events behind them. They are released by themselves when it answers
 	// again. Default 5 s.
@@ -192,6 +197,7 @@ func (c Config) WithDefaults() Config {
 	c.MaxRecordBytes = cmp.Or(c.MaxRecordBytes, 1_000_000)
 	c.PollMin = cmp.Or(c.PollMin, 2*time.Millisecond)
 	c.PollMax = cmp.Or(c.PollMax, max(100*time.Millisecond, c.PollMin))
+	c.PollTimeout = cmp.Or(c.PollTimeout, 2*time.Minute)
 	c.RegistryGrace = cmp.Or(c.RegistryGrace, 5*time.Second)
 	c.Spacing = cmp.Or(c.Spacing, 3*time.Millisecond)
 	c.CursorInterval = cmp.Or(c.CursorInterval, time.Minute)

@@ -33,6 +33,9 @@ type parkedContents struct {
 	// connect opens a connection of its own for rows: the loop's may be at work on a page.
 	connect func(ctx context.Context) (*pgx.Conn, error)
 
+	// patience is its own: the loop's is in use while a page is read.
+	patience *patience
+
 	stretch []*kgo.Record
 	kept    map[int64][]byte // by offset: records that are expected
 	conn    *pgx.Conn
@@ -87,14 +90,17 @@ func (c *parkedContents) at(h held) *kgo.Record {
 	return c.stretch[i]
 }
 
-func (c *parkedContents) row(ctx context.Context, p *Parked) (store.Event, bool, error) {
+func (c *parkedContents) row(ctx context.Context, p *Parked) (e store.Event, ok bool, err error) {
 	if c.conn == nil {
-		var err error
 		if c.conn, err = c.connect(ctx); err != nil {
 			return store.Event{}, false, err
 		}
 	}
-	return store.ReadEvent(ctx, c.conn, c.schema, p.Row, p.EventID)
+	err = c.patience.within(ctx, func(ctx context.Context) (err error) {
+		e, ok, err = store.ReadEvent(ctx, c.conn, c.schema, p.Row, p.EventID)
+		return err
+	})
+	return e, ok, err
 }
 
 func (c *parkedContents) close() {

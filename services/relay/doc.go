@@ -18,14 +18,14 @@
 //
 // # Files, in the order in which an event passes them
 //
-//	relay.go, leader.go    stand by, lead, start over
+//	relay.go, leader.go    stand by, lead, start over; dial.go: connections that notice when they are lost
 //	start.go, first.go     what has to be true before the first poll; where the cursor comes from
 //	internals.go, topics.go, log.go
 //	                       topics are made; their committed records are read back; seq.go looks for the highest version
 //	hanging.go             transactions that a killed broker forgot to end
 //	loop.go, flight.go     poll, publish: the heart
 //	flush.go               nothing is committed that Postgres has not flushed
-//	prefetch.go            the next page is read while this one is published
+//	prefetch.go            the next page is read while this one is published; patient.go: none is waited for for ever
 //	frame.go, headers.go   rows become records; firstuse.go takes a topic that none went to before
 //	schemaids.go           schemas become registry ids
 //	partition.go, batch.go where a record goes, and what it is made in

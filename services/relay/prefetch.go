@@ -2,6 +2,8 @@ package relay
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/millrace/millrace/outbox/store"
 	"github.com/millrace/millrace/schemas"
@@ -67,11 +69,17 @@ func (p *prefetcher) readAhead(ctx context.Context, w *store.Window, page *store
 	}()
 }
 
-// settle waits until the source is free.
-func (p *prefetcher) settle() {
-	if p.ahead != nil {
-		<-p.ahead.done
+// settle waits until the source is free. It returns an error if that was waited for in vain: the source is good for nothing then, and
+// would not say why.
+func (p *prefetcher) settle() error {
+	if p.ahead == nil {
+		return nil
 	}
+	<-p.ahead.done
+	if err := p.ahead.err; errors.Is(err, errSilence) {
+		return fmt.Errorf("read rows after %d ahead: %w", p.ahead.after, err)
+	}
+	return nil
 }
 
 // drop ends what is being read and forgets it.
@@ -90,16 +98,22 @@ func (p *prefetcher) Reopen(ctx context.Context, last, upper store.Snapshot) (*s
 }
 
 func (p *prefetcher) Flushed(ctx context.Context, w *store.Window) (bool, error) {
-	p.settle()
+	if err := p.settle(); err != nil {
+		return false, err
+	}
 	return p.source.Flushed(ctx, w)
 }
 
 func (p *prefetcher) ForceFlush(ctx context.Context) error {
-	p.settle()
+	if err := p.settle(); err != nil {
+		return err
+	}
 	return p.source.ForceFlush(ctx)
 }
 
 func (p *prefetcher) Schema(ctx context.Context, fp schemas.Fingerprint) (*schemas.Schema, error) {
-	p.settle()
+	if err := p.settle(); err != nil {
+		return nil, err
+	}
 	return p.source.Schema(ctx, fp)
 }

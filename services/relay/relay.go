@@ -27,6 +27,8 @@ type Relay struct {
 	toldStep string
 	// holds says whether the leadership at hand is still held. It belongs to Run.
 	holds func() error
+	// patience is how long polls may take. It belongs to sessions.
+	patience *patience
 	// pins are the events that no leaf may be emptied under.
 	pins pins
 	// lead takes the place of the election in tests; nil otherwise.
@@ -46,6 +48,7 @@ func New(cfg Config) (*Relay, error) {
 	if pg.ConnectTimeout == 0 {
 		pg.ConnectTimeout = connectTimeout
 	}
+	dialPostgres(pg)
 	m, err := newMetrics(cfg.Metrics, cfg.Outbox)
 	if err != nil {
 		return nil, fmt.Errorf("relay: metrics: %w", err)
@@ -53,7 +56,7 @@ func New(cfg Config) (*Relay, error) {
 	return &Relay{
 		cfg: cfg, pg: pg, retry: backoff{min: cfg.RetryMin, max: cfg.RetryMax},
 		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(cfg.Logger, m.inTrouble), point: atPoint,
-		refused: map[string]int{},
+		refused: map[string]int{}, patience: newPatience(cfg.PollTimeout),
 	}, nil
 }
 

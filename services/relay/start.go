@@ -95,7 +95,7 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 		return s, err
 	}
 	r.status.step("reading what is parked from %s", parkedTopic(s.cfg.Outbox))
-	s.pages = &prefetcher{source: reader}
+	s.pages = &prefetcher{source: &patient{reader, r.patience}}
 	done, err := s.newFramer(ctx, logs, s.pages, cur)
 	if err != nil {
 		return s, err
@@ -113,6 +113,7 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 	}
 	s.intender, _ = s.producer.(intender)
 	s.contents = newParkedContents(logs[parkedTopic(s.cfg.Outbox)][0], s.cfg.Schema, func(ctx context.Context) (*pgx.Conn, error) { return r.connect(ctx, "release") })
+	s.contents.patience = newPatience(s.cfg.PollTimeout)
 	s.clerk = newClerk(s.cfg, s.requests, s.framer, s.contents, done, r.point)
 	s.loop.operator = s.clerk
 	return s, nil
@@ -128,7 +129,10 @@ func (s *session) openPostgres(ctx context.Context) (*store.Reader, error) {
 		options = append(options, store.AllowFsyncOff())
 	}
 	reader, err := store.NewReader(ctx, s.conn, s.cfg.Schema, options...)
-	return reader, wrap(err, "prepare to read the outbox")
+	if err != nil {
+		return nil, fmt.Errorf("prepare to read the outbox: %w", err)
+	}
+	return reader, s.r.patience.limit(ctx, s.conn) // after what NewReader sets
 }
 
 func (s *session) openKafka(ctx context.Context, first store.First, started bool) (place, error) {

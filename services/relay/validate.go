@@ -48,7 +48,7 @@ func (c Config) validateTimes() error {
 		name  string
 		value time.Duration
 	}{
-		{"poll_min", c.PollMin}, {"poll_max", c.PollMax}, {"spacing", c.Spacing}, {"cursor_interval", c.CursorInterval}, {"registry_grace", c.RegistryGrace},
+		{"poll_min", c.PollMin}, {"poll_max", c.PollMax}, {"poll_timeout", c.PollTimeout}, {"spacing", c.Spacing}, {"cursor_interval", c.CursorInterval}, {"registry_grace", c.RegistryGrace},
 		{"transaction_timeout", c.TransactionTimeout}, {"publish_timeout", c.PublishTimeout},
 		{"stop_timeout", c.StopTimeout}, {"retry_min", c.RetryMin}, {"retry_max", c.RetryMax},
 	} {

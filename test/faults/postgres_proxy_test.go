@@ -26,6 +26,7 @@ type refusing struct {
 	refused func(statement string) bool // nil: nothing is refused
 	times   int                         // that something was refused since refuse
 	held    *held                       // nil: nothing is held up
+	lost    *lost                       // nil: no connection is to be lost
 	silent  chan struct{}               // nil: everything passes; else closed when it does again
 }
 
@@ -157,6 +158,32 @@ func (p *refusing) swallowed() bool {
 	return true
 }
 
+// lost is one connection whose packets are dropped from a statement on, in both directions, while all others go on.
+type lost struct {
+	wanted func(statement string) bool
+	come   chan struct{}
+}
+
+// lose loses the connection on which the next statement comes that is wanted. What is returned is closed when it has come.
+func (p *refusing) lose(wanted func(statement string) bool) (come <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = &lost{wanted, make(chan struct{})}
+	return p.lost.come
+}
+
+// isLost says that a connection is lost with this statement.
+func (p *refusing) isLost(statement string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lost == nil || !p.lost.wanted(statement) {
+		return false
+	}
+	close(p.lost.come)
+	p.lost = nil
+	return true
+}
+
 // answer is what a statement is answered instead; nil if it is passed on.
 func (p *refusing) answer(statement string) *pgproto3.ErrorResponse {
 	p.mu.Lock()
@@ -228,12 +255,12 @@ func (p *refusing) pass(client net.Conn) error {
 		_, _ = io.Copy(client, server)
 		p.swallowed() // nor does the client hear that the server has gone
 	})
-	return p.statements(from, server)
+	return p.statements(client, from, server)
 }
 
 // statements passes on what a client asks. What is refused is answered at once, and what the client sends with it is dropped, as
 // a server does after an error: a client waits for the end of an answer before it asks anew, so nobody else writes to it then.
-func (p *refusing) statements(from *pgproto3.Backend, server net.Conn) error {
+func (p *refusing) statements(client net.Conn, from *pgproto3.Backend, server net.Conn) error {
 	prepared := map[string]string{}
 	failed := false
 	for {
@@ -261,6 +288,10 @@ func (p *refusing) statements(from *pgproto3.Backend, server net.Conn) error {
 		}
 		if statement != "" {
 			p.holdUp(statement)
+			if p.isLost(statement) {
+				_, _ = io.Copy(io.Discard, client) // until the relay hangs up: the server does not hear of it before
+				return errLost
+			}
 			if e := p.answer(statement); e != nil {
 				from.Send(e)
 				if _, simple := msg.(*pgproto3.Query); simple {

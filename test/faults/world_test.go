@@ -33,6 +33,8 @@ type setup struct {
 	outbox []string
 	// mortal says that the test takes PostgreSQL away from the writers, too: what they lose before a commit is begun again.
 	mortal bool
+	// slow has relays wait for some seconds before they start over.
+	slow bool
 	// topic are settings of the events topic, such as "partitions: 3".
 	topic string
 }
@@ -131,10 +133,10 @@ func (w *world) configure(registry string, s setup) {
 	if s.topic == "" {
 		s.topic = "partitions: 3"
 	}
-	settings := append([]string{
-		"postgres: ${DATABASE_URL}", "retry_min: 50ms", "retry_max: 500ms", "poll_max: 20ms",
-		fmt.Sprintf("topics: {%s: {%s}}", w.topic, s.topic),
-	}, s.outbox...)
+	settings := append([]string{"postgres: ${DATABASE_URL}", "poll_max: 20ms", fmt.Sprintf("topics: {%s: {%s}}", w.topic, s.topic)}, s.outbox...)
+	if !s.slow {
+		settings = append(settings, "retry_min: 50ms", "retry_max: 500ms")
+	}
 	text := fmt.Sprintf("kafka: {brokers: [%q]}\nregistry: {url: %q, timeout: 2s}\noutboxes:\n  %s:\n    %s\n",
 		w.kafka.addr, registry, w.name, strings.Join(settings, "\n    "))
 	if err := os.WriteFile(filepath.Join(w.dir, "millrace.yaml"), []byte(text), 0o644); err != nil {
