@@ -64,13 +64,14 @@
 //	snapshot.go   pg_snapshot
 //	queries.go    the statements, and why they are as they are
 //	reader.go     Open, Page, Reopen, the gate
-//	head.go       what the database says of itself; guard.go: Check
+//	head.go       what the database says of itself; guard.go: Check; history.go: what Check cannot see
 //	window.go     bounds and Advance
 //	decode.go     rows into pages; arena.go: a page's memory; event.go: what comes out
 //	reanchor.go   another state of the database is tied to an old cursor; restamp.go: the one UPDATE there is
 //	leaves.go     which leaves of the table a poll looks at
 //	backlog.go    how far behind, for status; who.go: who leads
 //	request.go    what an operator asks, and the answers; pauses
+//	sighting.go   rows that were there and are gone
 //	one.go        a single row, for an event that is released
 //
 // Retention, on a connection of its own: retention.go turns the ring of leaves and empties them, by the functions of

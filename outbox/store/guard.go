@@ -29,7 +29,6 @@ func Check(previous, now Source) error {
 	fail := func(sentinel error, remedy, format string, args ...any) error {
 		return &SourceError{Err: sentinel, Previous: previous, Now: now, Detail: fmt.Sprintf(format, args...), Remedy: remedy}
 	}
-	const restored = "a backup or an older copy of the volume is running; " + reanchor
 	switch {
 	case now.InRecovery:
 		return fail(ErrStandby, "point the relay at the primary", "system %s is in recovery", now.SystemID)
@@ -42,11 +41,18 @@ func Check(previous, now Source) error {
 		return fail(ErrOtherTimeline, "a standby was promoted or a backup restored; "+reanchor,
 			"timeline %d, the cursor has %d", now.Timeline, previous.Timeline)
 	case now.LSN < previous.LSN:
-		return fail(ErrRestored, restored, "WAL position %s, the cursor has %s", FormatLSN(now.LSN), FormatLSN(previous.LSN))
+		return fail(ErrRestored, olderCopy, "WAL position %s, the cursor has %s", FormatLSN(now.LSN), FormatLSN(previous.LSN))
 	case now.Xmax < previous.Xmax:
-		return fail(ErrRestored, restored, "next transaction %d, the cursor has %d", now.Xmax, previous.Xmax)
+		return fail(ErrRestored, olderCopy, "next transaction %d, the cursor has %d", now.Xmax, previous.Xmax)
 	}
 	return nil
+}
+
+const olderCopy = "a backup or an older copy of the volume is running; " + reanchor
+
+// restored is ErrRestored for a database that does not look older any more.
+func restored(previous, now Source, format string, args ...any) error {
+	return &SourceError{Err: ErrRestored, Previous: previous, Now: now, Detail: fmt.Sprintf(format, args...), Remedy: olderCopy}
 }
 
 const reanchor = "if the relay is to follow this database from now on, run `millrace relay re-anchor` (--dry-run shows what it would do)"

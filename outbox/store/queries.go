@@ -10,9 +10,9 @@ import (
 // an order that one index alone gives. That is why one transaction's rows are asked for by >= and <=: with =, the
 // order of (xid, id) is that of id, which the index on id gives as well, from its beginning.
 type queries struct {
-	head, open, bounds, page, pageLate, flushed, verify, schema, leaves string
-	leaf                                                                [LeafCount]string // the page of a window that lies in this leaf
-	event                                                               string            // the table, as pg_get_serial_sequence wants it
+	head, open, bounds, page, pageLate, flushed, verify, history, highest, schema, leaves string
+	leaf                                                                                  [LeafCount]string // the page of a window that lies in this leaf
+	event                                                                                 string            // the table, as pg_get_serial_sequence wants it
 }
 
 // forcedPlans is what a Reader sets on its connection. Statistics taken while the table was empty would otherwise
@@ -180,6 +180,8 @@ func newQueries(quoted string) queries {
 		pageLate: in(strings.Replace(pageQuery, "{{rows}}", pageLateRows, 1)),
 		flushed:  flushedQuery,
 		verify:   in(verifyQuery),
+		history:  in(historyQuery),
+		highest:  in(`select coalesce((select e.id from {{schema}}.event e order by e.id desc limit 1), 0)`),
 		schema:   in(schemaQuery),
 		leaves:   in(leavesQuery),
 		event:    quoted + ".event",

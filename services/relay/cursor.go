@@ -35,6 +35,10 @@ type cursor struct {
 	// Row and EventID are those of the last row published or parked.
 	Row     int64
 	EventID uuid.UUID
+	// Xid is that row's transaction, Highest the highest id ever published or parked; see store.History. Zero in what relays wrote that
+	// did not know them.
+	Xid     uint64
+	Highest int64
 	// Source is the database as it was when the window was opened.
 	Source store.Source
 	// Partitions are the counts that keys are hashed over, by topic. They never change.
@@ -61,6 +65,8 @@ type cursorJSON struct {
 	Position   int64            `json:"position,omitempty"`
 	Row        int64            `json:"row,omitempty"`
 	Event      uuid.UUID        `json:"event"`
+	Xid        uint64           `json:"xid,omitempty"`
+	Highest    int64            `json:"highest,omitempty"`
 	Source     sourceJSON       `json:"source"`
 	Partitions map[string]int32 `json:"partitions"`
 	Time       time.Time        `json:"time"`
@@ -99,7 +105,7 @@ func (j sourceJSON) source() (store.Source, error) {
 func (c *cursor) encode() ([]byte, error) {
 	j := cursorJSON{
 		V: cursorVersion, T: c.T, Seq: c.Seq, Last: c.Last.String(), Upper: c.Upper.String(), Position: c.Position,
-		Row: c.Row, Event: c.EventID, Partitions: c.Partitions, Time: c.Time.UTC(), Source: encodeSource(c.Source),
+		Row: c.Row, Event: c.EventID, Xid: c.Xid, Highest: c.Highest, Partitions: c.Partitions, Time: c.Time.UTC(), Source: encodeSource(c.Source),
 		Anchoring: c.Anchoring.encode(),
 	}
 	if c.Epoch > 0 {
@@ -147,7 +153,7 @@ func decodeCursor(value []byte) (*cursor, error) {
 
 func (j *cursorJSON) cursor() (*cursor, error) {
 	c := &cursor{
-		T: j.T, Seq: j.Seq, Position: j.Position, Row: j.Row, EventID: j.Event, Partitions: j.Partitions, Time: j.Time,
+		T: j.T, Seq: j.Seq, Position: j.Position, Row: j.Row, EventID: j.Event, Xid: j.Xid, Highest: j.Highest, Partitions: j.Partitions, Time: j.Time,
 		stamp: j.stamp,
 	}
 	if c.Partitions == nil {
@@ -182,8 +188,8 @@ func (c *cursor) check() error {
 	switch {
 	case c.T < 0 || c.T == 0 && c.Epoch == 0: // claims and intents can come before the first
 		return fmt.Errorf("t is %d", c.T)
-	case c.Seq < 0 || c.Position < 0 || c.Row < 0:
-		return fmt.Errorf("seq %d, position %d, row %d: one is negative", c.Seq, c.Position, c.Row)
+	case c.Seq < 0 || c.Position < 0 || c.Row < 0 || c.Highest < 0:
+		return fmt.Errorf("seq %d, position %d, row %d, highest %d: one is negative", c.Seq, c.Position, c.Row, c.Highest)
 	case (c.Position > 0) != c.inWindow():
 		return errors.New("a position without a window, or a window without a position")
 	case c.inWindow() && c.Upper.Xmax < c.Last.Xmax:

@@ -45,6 +45,7 @@
 //	points.go              where tests stop or kill a relay; points_crash.go, points_none.go: in a binary, and in none that ships
 //	reanchor.go            goes on after the database was restored: reanchor_read.go, reanchor_change.go; anchoring.go marks
 //	                       the cursor meanwhile
+//	history.go, vanish.go  signs that the table is not the one that the cursor was taken from, or that a stranger removed rows
 //	retain.go, retention.go
 //	                       published rows leave the table, a leaf at a time; pins.go keeps those that are still needed
 //	replay.go              retained events go out once more, into a topic of their own; no relay is needed

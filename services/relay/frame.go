@@ -82,7 +82,7 @@ func (f *framer) frame(ctx context.Context, events []store.Event, next *cursor) 
 			break
 		}
 		b.decided.add(b.parked > parked, next.Seq, seq)
-		next.Row, next.EventID = e.ID, e.EventID
+		next.Row, next.EventID, next.Xid, next.Highest = e.ID, e.EventID, e.Xid, max(next.Highest, e.ID)
 	}
 	next.Intent = next.Intent.after(len(events))
 	if b.wire != nil {

@@ -306,8 +306,8 @@ func (a *reanchoring) loadCursor(ctx context.Context) error {
 func (a *reanchoring) checkNeeded(ctx context.Context) error {
 	a.out.Resumed = a.cursor.Anchoring != nil
 	why := store.Check(a.cursor.Source, a.source)
-	if why == nil && a.cursor.Row > 0 {
-		why = a.reader.VerifyRow(ctx, a.cursor.Row, a.cursor.EventID)
+	if why == nil {
+		why = a.cursor.verify(ctx, a.reader)
 	}
 	switch {
 	case why != nil && !store.NeedsOperator(why):

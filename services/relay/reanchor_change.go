@@ -101,6 +101,7 @@ func (a *reanchoring) finish(ctx context.Context, last store.Snapshot, source st
 	next.Last, next.Upper, next.Position, next.Anchoring = last, store.Snapshot{}, 0, nil
 	next.Intent = nil // what was announced and sent is in the topics, and not sent again
 	next.Row, next.EventID, next.Source, next.Time = a.found.LastRow, a.found.LastEvent, source, time.Now().UTC()
+	next.Xid, next.Highest = 0, 0 // of another history
 	// Versions go on above every one that a sink may have seen.
 	next.Seq = max(next.Seq, a.maxSeq)
 	if err := a.commit(ctx, StepCursor, next); err != nil {

@@ -102,10 +102,20 @@ func stopping(err error) error {
 	return nil
 }
 
-// work runs sessions, one after the other, while ctx lasts.
+// work runs sessions, one after the other, while ctx lasts, and watches the table meanwhile.
 func (r *Relay) work(ctx context.Context) error {
-	watch := r.watch(ctx)
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	watch := r.watch(ctx, fail)
 	defer watch.stop()
+	err := r.sessions(ctx)
+	if found := context.Cause(ctx); mustStop(found) && !mustStop(err) {
+		return found
+	}
+	return err
+}
+
+func (r *Relay) sessions(ctx context.Context) error {
 	attempt := 0
 	for ctx.Err() == nil {
 		began := time.Now()

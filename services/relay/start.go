@@ -167,13 +167,10 @@ func (s *session) checkSource(ctx context.Context, reader *store.Reader, cur *cu
 	if err := store.Check(cur.Source, now); err != nil {
 		return err
 	}
-	if cur.Row == 0 {
-		return nil
+	if err := cur.verify(ctx, reader); err != nil {
+		return err
 	}
-	if err := reader.VerifyRow(ctx, cur.Row, cur.EventID); err != nil {
-		return fmt.Errorf("look for the last published row, %d: %w", cur.Row, err)
-	}
-	return nil
+	return cur.learn(ctx, reader)
 }
 
 // newFramer makes the framer, and returns what requests have done before.

@@ -27,14 +27,19 @@ type watcher struct {
 	r        *Relay
 	conn     *pgx.Conn
 	inFlight inFlight
-	end      context.CancelFunc
-	done     sync.WaitGroup
+	// seen are rows that the last look saw; see vanished. holds says whether the lock is held.
+	seen  []store.Sighting
+	holds func() error
+	// fail ends the leadership's work with what an operator must hear.
+	fail context.CancelCauseFunc
+	end  context.CancelFunc
+	done sync.WaitGroup
 }
 
-// watch starts a watcher; stop ends it and waits.
-func (r *Relay) watch(ctx context.Context) *watcher {
+// watch starts a watcher; stop ends it and waits. fail is called when it finds what an operator must hear.
+func (r *Relay) watch(ctx context.Context, fail context.CancelCauseFunc) *watcher {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watcher{r: r, end: cancel}
+	w := &watcher{r: r, end: cancel, holds: r.holds, fail: fail}
 	w.done.Go(func() {
 		for {
 			pause := watchSoon
@@ -59,6 +64,7 @@ func (w *watcher) disconnect() {
 	if w.conn != nil {
 		closeConn(w.conn)
 		w.conn = nil
+		w.seen = nil // the next one may lead to a database that was restored, which is told in other words
 	}
 }
 
@@ -68,6 +74,9 @@ func (w *watcher) look(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	known, err := w.measure(ctx)
+	if mustStop(err) {
+		w.fail(err)
+	}
 	if err != nil {
 		w.r.cfg.Logger.Debug("backlog not measured", "err", err)
 		w.disconnect()
@@ -88,6 +97,9 @@ func (w *watcher) measure(ctx context.Context) (known bool, err error) {
 	w.r.status.metrics.table.inFlight.Set(w.inFlight.oldest(running, w.r.status.now()).Seconds())
 	c, known, err := w.stands(ctx)
 	if err != nil || !known {
+		return false, err
+	}
+	if err := w.vanished(ctx); err != nil {
 		return false, err
 	}
 	last, upper := &c.Last, &c.Upper

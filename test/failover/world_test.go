@@ -47,6 +47,8 @@ type world struct {
 	out     *outbox.Outbox
 	rng     *rand.Rand
 	admin   *kadm.Client
+	// cursorEvery is how old a cursor may grow; 0: the default.
+	cursorEvery time.Duration
 	// delivery is how relays publish; empty: the default.
 	delivery relay.Delivery
 }
@@ -185,7 +187,7 @@ func (w *world) parkOne(key string) {
 
 func (w *world) config() relay.Config {
 	return relay.Config{
-		Outbox: w.name, Postgres: w.dsn, Kafka: []kgo.Opt{kgo.SeedBrokers(w.brokers...)}, Registry: &ids{}, PageSize: 40, Delivery: w.delivery,
+		Outbox: w.name, Postgres: w.dsn, Kafka: []kgo.Opt{kgo.SeedBrokers(w.brokers...)}, Registry: &ids{}, PageSize: 40, Delivery: w.delivery, CursorInterval: w.cursorEvery,
 		Topics: map[string]relay.Topic{w.topic: {Partitions: partitions}}, PollMax: 20 * time.Millisecond,
 		RetryMin: 20 * time.Millisecond, RetryMax: 200 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	}
