@@ -71,6 +71,7 @@
 //	leaves.go     which leaves of the table a poll looks at
 //	backlog.go    how far behind, for status; who.go: who leads
 //	request.go    what an operator asks, and the answers; pauses
+//	blocked.go    who holds a lock that a relay waits for
 //	sighting.go   rows that were there and are gone
 //	one.go        a single row, for an event that is released
 //

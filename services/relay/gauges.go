@@ -76,7 +76,7 @@ func (m *windowMetrics) committed(c *commit) {
 }
 
 // troubleParts are what a relay can be in trouble with.
-var troubleParts = []string{"election", "stream", "registry"}
+var troubleParts = []string{"election", "stream", "registry", "lock"}
 
 func newTroubleMetric(label prometheus.Labels) *prometheus.GaugeVec {
 	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{

@@ -170,13 +170,16 @@ func liftTimeouts(ctx context.Context, conn *pgx.Conn) error {
 // dial opens a connection that says in pg_stat_activity what it is for.
 func (r *Relay) dial(ctx context.Context, role string) (*pgx.Conn, error) {
 	cfg := r.pg.Copy()
-	cfg.RuntimeParams["application_name"] = "millrace relay " + r.cfg.Outbox + " " + role
+	cfg.RuntimeParams["application_name"] = r.application() + role
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	return conn, nil
 }
+
+// application is what the names of this outbox's sessions begin with.
+func (r *Relay) application() string { return "millrace relay " + r.cfg.Outbox + " " }
 
 func closeConn(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)

@@ -86,7 +86,7 @@ func (r *Relay) run(ctx context.Context) error {
 		r.holds = lead.holds
 		err = r.work(lead.ctx)
 		lead.end()
-		r.trouble.forget("stream", "registry")
+		r.trouble.forget("stream", "registry", "lock")
 		if ctx.Err() != nil || mustStop(err) {
 			return stopping(err)
 		}

@@ -205,7 +205,7 @@ func (r *Relay) waiting() error {
 	if trouble == nil {
 		return step
 	}
-	return fmt.Errorf("%w; before that: %w", step, trouble)
+	return fmt.Errorf("%w; %w", step, trouble)
 }
 
 // Ready returns nil while the relay publishes or stands by for another that does, and else what is wrong. It is meant for

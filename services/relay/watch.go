@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	watchTimeout = 4 * time.Second
 	// watchSoon is how often it is tried until it is known where the relay stands.
 	watchSoon = 500 * time.Millisecond
+	// lockPatience is how long a session of the relay may wait for a lock before that is told.
+	lockPatience = 2 * time.Second
 )
 
 // watcher counts what is not published yet, from the table and not from what the loop believes, on its own connection. It
@@ -90,6 +93,9 @@ func (w *watcher) measure(ctx context.Context) (known bool, err error) {
 			return false, err
 		}
 	}
+	if err := w.blocked(ctx); err != nil {
+		return false, err
+	}
 	running, err := store.LookInFlight(ctx, w.conn)
 	if err != nil {
 		return false, err
@@ -112,6 +118,21 @@ func (w *watcher) measure(ctx context.Context) (known bool, err error) {
 	}
 	w.r.status.measured(events, oldest)
 	return true, nil
+}
+
+// blocked tells whom the relay waits for behind a lock, at its start as later on: a stranger's DDL or LOCK TABLE on the outbox. It reads
+// no table itself.
+func (w *watcher) blocked(ctx context.Context) error {
+	b, err := store.LookBlocked(ctx, w.conn, w.r.application(), lockPatience)
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		w.r.trouble.report("lock")(nil)
+		return nil
+	}
+	w.r.trouble.report("lock")(errors.New(b.String()))
+	return nil
 }
 
 // stands returns the cursor that this relay committed or read last. Before it has read one, it is known only of an outbox
