@@ -108,7 +108,7 @@ func (k *control) poll(ctx context.Context, cl *kgo.Client, left map[int32]exten
 		return err
 	}
 	if err := firstError(fetches); err != nil {
-		return classifyKafka(err)
+		return ClassifyKafka(err)
 	}
 	for _, r := range fetches.Records() {
 		if !r.Attrs.IsControl() {
@@ -247,7 +247,7 @@ func (k *control) answer(ctx context.Context, answers ...*Answer) error {
 		if errors.Is(err, kerr.UnknownTopicOrPartition) {
 			err = AsSystemic(err) // and with it the request
 		}
-		return classifyKafka(fmt.Errorf("write %d answers to %s: %w", len(answers), k.topic, err))
+		return ClassifyKafka(fmt.Errorf("write %d answers to %s: %w", len(answers), k.topic, err))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -95,7 +95,7 @@ func (p *DeadLetterProducer) Send(ctx context.Context, letters []DeadLetter) err
 		return nil
 	}
 	if err := p.ensureTopic(ctx); err != nil {
-		return classifyKafka(fmt.Errorf("create topic %s: %w", p.topic, err))
+		return ClassifyKafka(fmt.Errorf("create topic %s: %w", p.topic, err))
 	}
 	now := time.Now().UTC()
 	records := make([]*kgo.Record, len(letters))
@@ -103,7 +103,7 @@ func (p *DeadLetterProducer) Send(ctx context.Context, letters []DeadLetter) err
 		records[i] = letters[i].record(p.topic, now)
 	}
 	if err := p.cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		return classifyKafka(fmt.Errorf("write %d dead letters to %s: %w", len(letters), p.topic, err))
+		return ClassifyKafka(fmt.Errorf("write %d dead letters to %s: %w", len(letters), p.topic, err))
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package consumers
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // ErrFenced is what a sink returns to an owner whose epoch is no longer the partition's: another owner has claimed it.
 // The lane stops; nothing it held was applied.
@@ -50,4 +53,31 @@ func Classify(err error) Class {
 		return c.class
 	}
 	return Transient
+}
+
+// delayed is an error that says when to try again.
+type delayed struct {
+	wait time.Duration
+	err  error
+}
+
+func (d *delayed) Error() string { return d.err.Error() }
+func (d *delayed) Unwrap() error { return d.err }
+
+// RetryAfter says of a transient error that trying again before so long is no use: the lane's pause is at least that, or what it would
+// be otherwise if that is longer. The caller bounds it. It returns nil for nil.
+func RetryAfter(wait time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &delayed{wait: wait, err: err}
+}
+
+// Wait returns what RetryAfter said of err, the outermost first; 0 if nothing did.
+func Wait(err error) time.Duration {
+	var d *delayed
+	if errors.As(err, &d) {
+		return d.wait
+	}
+	return 0
 }

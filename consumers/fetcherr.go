@@ -27,7 +27,7 @@ func (c *Consumer) fetchError(topic string, partition int32, err error) {
 		c.fail(AsSystemic(fmt.Errorf("%s/%d: %w: %w", topic, partition, ErrOffsetGone, err)))
 	case errors.As(err, &large):
 		c.fail(AsSystemic(fmt.Errorf("%s/%d: a batch of records grows to more than %d bytes: %w", topic, partition, maxBatchBytes, err)))
-	case Classify(classifyKafka(err)) == Systemic:
+	case Classify(ClassifyKafka(err)) == Systemic:
 		c.fail(AsSystemic(fmt.Errorf("fetch %s/%d: %w", topic, partition, err)))
 	case errors.As(err, &session):
 		c.log.Debug("the group session ended", "err", err) // lost has said so

@@ -13,8 +13,9 @@ var refusals = []error{
 	kerr.InvalidGroupID, kerr.InvalidTopicException, kerr.PolicyViolation, kerr.UnsupportedVersion,
 }
 
-// classifyKafka marks an error of Kafka as systemic if asking again cannot help.
-func classifyKafka(err error) error {
+// ClassifyKafka marks an error of Kafka as systemic if asking again cannot help: no right, no credentials, a name that cannot be. Others it returns as they
+// are, and nil for nil.
+func ClassifyKafka(err error) error {
 	for _, r := range refusals {
 		if errors.Is(err, r) {
 			return AsSystemic(err)

@@ -42,7 +42,7 @@ func (c *Consumer) retryUntil(ctx context.Context, stopped <-chan struct{}, kind
 		c.metrics.failed(err)
 		c.outages.begin(kind, tp, err)
 		waiting()
-		t := time.NewTimer(backoff(c.cfg.RetryMin, c.cfg.RetryMax, attempt))
+		t := time.NewTimer(max(backoff(c.cfg.RetryMin, c.cfg.RetryMax, attempt), Wait(err)))
 		select {
 		case <-t.C:
 			continue

@@ -64,7 +64,7 @@ func scan(ctx context.Context, kafka []kgo.Opt, topic string, f func(*kgo.Record
 			return err
 		}
 		if err := firstError(fetches); err != nil {
-			return classifyKafka(fmt.Errorf("read %s: %w", topic, err))
+			return ClassifyKafka(fmt.Errorf("read %s: %w", topic, err))
 		}
 		for _, r := range fetches.Records() {
 			s, ok := left[r.Partition]
@@ -100,7 +100,7 @@ func span(ctx context.Context, adm *kadm.Client, topic string) (map[int32]extent
 		return nil, nil
 	}
 	if err != nil {
-		return nil, classifyKafka(fmt.Errorf("ask where %s ends: %w", topic, err))
+		return nil, ClassifyKafka(fmt.Errorf("ask where %s ends: %w", topic, err))
 	}
 	all := map[int32]extent{}
 	ends.Each(func(end kadm.ListedOffset) {
