@@ -6,7 +6,8 @@
 //	load           the states of the keys that are left: recent ones from memory, the others by one Load an entity
 //	fold           each event in offset order, unless its version is at or below the state's
 //	send           dead letters are acknowledged by Kafka
-//	commit         states, events, quarantine marks and position, whole or not at all
+//	commit         states, events, quarantine marks and position, whole or not at all. Events that the sink refuses (Rejected) are
+//	               poison: the batch begins anew, with them put aside
 //
 // What holds, for any split of a topic into batches, redelivery and change of owner:
 //

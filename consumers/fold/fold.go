@@ -105,9 +105,9 @@ type Fold struct {
 type owned struct {
 	epoch int64
 	next  int64 // where the next batch begins; -1 anywhere
-	// lettersTo is the offset below which this owner's dead letters are acknowledged: a batch tried again does not repeat them.
-	lettersTo int64
-	marks     map[string]int64 // quarantined keys and the offset that began it
+	// sent are the offsets of the dead letters that were acknowledged since the last commit: a batch tried again does not repeat them.
+	sent  map[int64]struct{}
+	marks map[string]int64 // quarantined keys and the offset that began it
 	// recent holds states as the store has them.
 	recent *recent
 	work   *work // room for the next batch
@@ -142,7 +142,7 @@ func (f *Fold) Claim(ctx context.Context, tp consumers.TopicPartition) (int64, e
 		marks = map[string]int64{}
 	}
 	// Promise 4: an owner begins with no states but the store's.
-	o := &owned{epoch: c.Epoch, next: c.Next, lettersTo: -1, marks: marks, recent: &recent{}, work: newWork(f.byTopic[tp.Topic], marks)}
+	o := &owned{epoch: c.Epoch, next: c.Next, sent: map[int64]struct{}{}, marks: marks, recent: &recent{}, work: newWork(f.byTopic[tp.Topic], marks)}
 	o.work.recent = o.recent
 	f.owned[tp] = o
 	f.shareLocked()
@@ -211,8 +211,22 @@ func (f *Fold) process(ctx context.Context, o *owned, b consumers.Batch) error {
 	if o.next != -1 && o.next != b.From {
 		return fmt.Errorf("batch of %s/%d from %d, the position is %d: %w", b.Topic, b.Partition, b.From, o.next, consumers.ErrPosition)
 	}
+	var refused map[int64]error
+	for {
+		err := f.attempt(ctx, o, b, refused)
+		more, again := refusals(err, refused)
+		if !again {
+			return err
+		}
+		refused = more
+	}
+}
+
+// attempt is one try to bring a batch into the sink. What the sink has refused is poison.
+func (f *Fold) attempt(ctx context.Context, o *owned, b consumers.Batch, refused map[int64]error) error {
 	w := o.work
 	w.reset()
+	w.refused = refused
 	if err := w.load(ctx, f.cfg.Sink, b.Events); err != nil {
 		return fmt.Errorf("load states of %s/%d from %d: %w", b.Topic, b.Partition, b.From, err)
 	}
@@ -225,13 +239,14 @@ func (f *Fold) process(ctx context.Context, o *owned, b consumers.Batch) error {
 		return err
 	}
 	// Promise 7: the position moves only after the dead letters are acknowledged.
-	if err := f.send(ctx, o, w.letters, b.Next); err != nil {
+	if err := f.send(ctx, o, w.letters); err != nil {
 		return err
 	}
 	if err := f.cfg.Sink.Commit(ctx, w.commit(b, o.epoch)); err != nil {
 		return fmt.Errorf("commit %s/%d from %d to %d: %w", b.Topic, b.Partition, b.From, b.Next, err)
 	}
 	o.next = b.Next
+	clear(o.sent)
 	o.recent.take(w)
 	f.committed(o, w)
 	return nil
@@ -257,17 +272,23 @@ func (f *Fold) claimed(tp consumers.TopicPartition) (*owned, error) {
 }
 
 // send sends the letters that this owner has not sent yet.
-func (f *Fold) send(ctx context.Context, o *owned, letters []consumers.DeadLetter, next int64) error {
-	for len(letters) > 0 && letters[0].Offset < o.lettersTo {
-		letters = letters[1:]
-	}
-	if len(letters) > 0 {
-		if err := f.cfg.DeadLetters.Send(ctx, letters); err != nil {
-			return fmt.Errorf("dead letters of %s/%d: %w", letters[0].Topic, letters[0].Partition, err)
+func (f *Fold) send(ctx context.Context, o *owned, letters []consumers.DeadLetter) error {
+	var fresh []consumers.DeadLetter
+	for _, l := range letters {
+		if _, sent := o.sent[l.Offset]; !sent {
+			fresh = append(fresh, l)
 		}
-		f.metrics.letters(letters)
 	}
-	o.lettersTo = next
+	if len(fresh) == 0 {
+		return nil
+	}
+	if err := f.cfg.DeadLetters.Send(ctx, fresh); err != nil {
+		return fmt.Errorf("dead letters of %s/%d: %w", fresh[0].Topic, fresh[0].Partition, err)
+	}
+	for _, l := range fresh {
+		o.sent[l.Offset] = struct{}{}
+	}
+	f.metrics.letters(fresh)
 	return nil
 }
 

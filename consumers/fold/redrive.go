@@ -29,13 +29,27 @@ func (f *Fold) Quarantined(tp consumers.TopicPartition, key string) (int64, bool
 // Promise 4: states, events and marks are one commit. As the mark moves past an event in the step that applies it, no repetition
 // applies it again, and a crash in between leaves it marked.
 func (f *Fold) Redrive(ctx context.Context, r consumers.Redrive) (consumers.Redriven, error) {
-	out := consumers.Redriven{Applied: map[string]int64{}, Dropped: map[string]int64{}, Stuck: map[string]consumers.StuckAt{}}
 	o, err := f.owner(r.TopicPartition)
 	if err != nil {
-		return out, err
+		return consumers.Redriven{}, err
 	}
 	defer o.recent.drop() // it knows of what Process commits only
+	var refused map[int64]error
+	for {
+		out, err := f.redrive(ctx, o, r, refused)
+		more, again := refusals(err, refused)
+		if !again {
+			return out, err
+		}
+		refused = more
+	}
+}
+
+// redrive is one try. What the sink has refused cannot be applied.
+func (f *Fold) redrive(ctx context.Context, o *owned, r consumers.Redrive, refused map[int64]error) (consumers.Redriven, error) {
+	out := consumers.Redriven{Applied: map[string]int64{}, Dropped: map[string]int64{}, Stuck: map[string]consumers.StuckAt{}}
 	w := newWork(f.byTopic[r.Topic], nil)
+	w.refused = refused
 	if err := w.load(ctx, f.cfg.Sink, r.Events); err != nil {
 		return out, fmt.Errorf("load states of %s/%d to redrive: %w", r.Topic, r.Partition, err)
 	}
@@ -62,7 +76,7 @@ func (w *work) redrive(ev *consumers.Event, dropPoison map[string]int64, out con
 	if _, stuck := out.Stuck[ev.Key]; stuck {
 		return nil
 	}
-	poison := cmp.Or(ev.Err, keyErr(ev))
+	poison := cmp.Or(ev.Err, keyErr(ev), w.refused[ev.Offset])
 	if poison == nil {
 		var err error
 		if poison, err = w.fold(ev); err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/millrace/millrace/consumers/projection"
 )
 
-// Projection is the part of a declaration that folding needs; *projection.Projection is one, projection.Func will be another.
+// Projection is the part of a declaration that folding needs; *projection.Projection is one, *projection.Func (Go functions) another.
 type Projection interface {
 	// Entity names what the states are of, for example "order".
 	Entity() string

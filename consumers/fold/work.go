@@ -16,6 +16,7 @@ type work struct {
 	projections []Projection
 	recent      *recent          // states known without loading; nil: none
 	marks       map[string]int64 // quarantined before the batch; read only
+	refused     map[int64]error  // by offset, what the sink cannot take
 
 	numbers map[string]int // of the keys, in the order of their first events
 	keys    []string       // by number
@@ -125,7 +126,7 @@ func (w *work) apply(ev *consumers.Event) error {
 			Reason: fmt.Sprintf("the key is quarantined since offset %d", first)})
 		return nil
 	}
-	poison := cmp.Or(ev.Err, keyErr(ev))
+	poison := cmp.Or(ev.Err, keyErr(ev), w.refused[ev.Offset])
 	if poison == nil {
 		var err error
 		if poison, err = w.fold(ev); err != nil {
