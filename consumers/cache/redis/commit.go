@@ -25,6 +25,9 @@ func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := s.purgeFirst(ctx, c); err != nil {
+		return err
+	}
 	// A script that was sent runs, whether or not somebody waits for it: we do.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.commitTimeout)
 	defer cancel()
