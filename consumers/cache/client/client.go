@@ -7,9 +7,17 @@
 //	}
 //
 // or, in one call, Fetch. What makes it safe is the lease; package cache tells how. Two rules are left to the reader: the database is
-// read after Get and not before, and it is the primary.
+// read after Get and not before, and it is the primary. One who reads a replica may read what was before the invalidation, and no lease can know.
 //
-// A cache is a help and not a need: Fetch reads the database when the cache is away.
+// What else Fetch does:
+//
+//   - What does not exist is remembered, too: where read returns ErrAbsent, so do later fetches, until it is invalidated or NegativeTTL is over.
+//   - Of many readers who miss a key, in all processes together, one reads the database; the others wait for its fill, at most Wait. They wait for
+//     the cache, not for each other: a reader who took what another one had read would be served what was before an invalidation that was done when
+//     it asked.
+//   - A cache is a help and not a need: Fetch reads the database when the cache is away.
+//
+// Values have a byte in front that tells them from remembered absence; others who write these keys must not.
 package client
 
 import (
@@ -35,19 +43,26 @@ type Config struct {
 	Generation int
 	// Lease is how long a reader who missed may take to fill. Later fills are refused. Default 10 s.
 	Lease time.Duration
-	// TTL is how long a value lives if Fill does not say. It is a backstop: invalidation does not wait for it. Default 1 h.
+	// TTL is how long a value lives if Fill does not say. It is a backstop, for an invalidation that never comes: none waits for it. Default 1 h.
 	TTL time.Duration
+	// NegativeTTL is how long it is remembered that there is nothing. Default 1 min.
+	NegativeTTL time.Duration
+	// Wait is how long Fetch waits for another reader's fill before it reads the database itself; below 0 it does not wait. Default 1 s.
+	Wait time.Duration
 }
+
+// ErrAbsent is what read returns to Fetch, and Fetch to its caller, of what does not exist.
+var ErrAbsent = errors.New("there is no such thing")
 
 // Lease is the right to fill a key that was missed. The empty lease fills nothing.
 type Lease string
 
 // Client reads and fills.
 type Client struct {
-	names      cache.Names
-	rdb        redis.UniversalClient
-	close      func() error
-	lease, ttl time.Duration
+	names                             cache.Names
+	rdb                               redis.UniversalClient
+	close                             func() error
+	lease, ttl, negativeTTL, patience time.Duration
 }
 
 // New makes a client. It does not wait for the server.
@@ -56,12 +71,18 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache client: %w", err)
 	}
-	c := &Client{names: names, rdb: cfg.Redis, close: func() error { return nil }, lease: cfg.Lease, ttl: cfg.TTL}
+	c := &Client{names: names, rdb: cfg.Redis, close: func() error { return nil }, lease: cfg.Lease, ttl: cfg.TTL, negativeTTL: cfg.NegativeTTL, patience: cfg.Wait}
 	if c.lease <= 0 {
 		c.lease = 10 * time.Second
 	}
 	if c.ttl <= 0 {
 		c.ttl = time.Hour
+	}
+	if c.negativeTTL <= 0 {
+		c.negativeTTL = time.Minute
+	}
+	if c.patience == 0 {
+		c.patience = time.Second
 	}
 	if c.rdb == nil {
 		if c.rdb, err = cache.Dial(cfg.URL); err != nil {
@@ -75,19 +96,23 @@ func New(cfg Config) (*Client, error) {
 // Close closes the connections that New made.
 func (c *Client) Close() error { return c.close() }
 
-// getScript returns the value; or, of a miss, the token that stands or the new one.
+// What stands before a value.
+const (
+	tagValue  = 'v'
+	tagAbsent = '-'
+)
+
+// getScript returns the value; or, of a miss, the token that stands or the new one, and whether it is new.
 //
 //	KEYS: value, lease
 //	ARGV: new token, its life in ms
 var getScript = redis.NewScript(`
 local value = redis.call('GET', KEYS[1])
-if value then return {1, value} end
+if value then return {1, value, 0} end
 local token = redis.call('GET', KEYS[2])
-if not token then
-  token = ARGV[1]
-  redis.call('SET', KEYS[2], token, 'PX', ARGV[2])
-end
-return {0, token}
+if token then return {0, token, 0} end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+return {0, ARGV[1], 1}
 `)
 
 // fillScript stores the value if the token stands.
@@ -103,57 +128,137 @@ return 1
 
 var errReply = errors.New("redis answers with something else")
 
-// Get returns the cached value; of a miss, a lease for Fill. With an error there is neither.
-func (c *Client) Get(ctx context.Context, key string) (value []byte, lease Lease, hit bool, err error) {
-	value, err = c.rdb.Get(ctx, c.names.Value(key)).Bytes()
+// found is what Get found.
+type found struct {
+	hit    bool
+	absent bool
+	value  []byte
+	lease  Lease
+	first  bool // to miss since the lease was made
+}
+
+func (c *Client) get(ctx context.Context, key string) (found, error) {
+	stored, err := c.rdb.Get(ctx, c.names.Value(key)).Bytes()
 	if err == nil {
-		return value, "", true, nil
+		return read(stored)
 	}
 	if !errors.Is(err, redis.Nil) {
-		return nil, "", false, fmt.Errorf("get %q from cache: %w", key, err)
+		return found{}, err
 	}
 	reply, err := getScript.Run(ctx, c.rdb, c.keys(key), rand.Text(), c.lease.Milliseconds()).Slice()
-	if err == nil && len(reply) != 2 {
+	if err == nil && len(reply) != 3 {
 		err = errReply
 	}
 	if err != nil {
-		return nil, "", false, fmt.Errorf("get %q from cache: %w", key, err)
+		return found{}, err
 	}
 	text, _ := reply[1].(string)
 	if reply[0] == int64(1) {
-		return []byte(text), "", true, nil
+		return read([]byte(text))
 	}
-	return nil, Lease(text), false, nil
+	return found{lease: Lease(text), first: reply[2] == int64(1)}, nil
+}
+
+// read tells a value from remembered absence.
+func read(stored []byte) (found, error) {
+	switch {
+	case len(stored) > 0 && stored[0] == tagValue:
+		return found{hit: true, value: stored[1:]}, nil
+	case len(stored) == 1 && stored[0] == tagAbsent:
+		return found{hit: true, absent: true}, nil
+	}
+	return found{}, errReply
+}
+
+// Get returns the cached value; of a miss, a lease for Fill. With an error there is neither: ErrAbsent says that there is nothing to be read,
+// every other that the cache is away.
+func (c *Client) Get(ctx context.Context, key string) (value []byte, lease Lease, hit bool, err error) {
+	f, err := c.get(ctx, key)
+	switch {
+	case err != nil:
+		return nil, "", false, fmt.Errorf("get %q from cache: %w", key, err)
+	case f.absent:
+		return nil, "", true, ErrAbsent
+	}
+	return f.value, f.lease, f.hit, nil
 }
 
 // Fill stores what the holder of the lease read after Get. It reports whether it was stored: it is not if the key was invalidated
 // since, or filled by another holder, or if the lease is over. That is no error: the value is good for the caller and for nobody
 // else. A ttl of zero means Config.TTL.
 func (c *Client) Fill(ctx context.Context, key string, lease Lease, value []byte, ttl time.Duration) (stored bool, err error) {
-	if lease == "" {
-		return false, nil
-	}
 	if ttl <= 0 {
 		ttl = c.ttl
 	}
-	n, err := fillScript.Run(ctx, c.rdb, c.keys(key), string(lease), value, max(ttl.Milliseconds(), 1)).Int64()
+	return c.fill(ctx, key, lease, append([]byte{tagValue}, value...), ttl)
+}
+
+// FillAbsent is Fill for what does not exist. It lives for Config.NegativeTTL.
+func (c *Client) FillAbsent(ctx context.Context, key string, lease Lease) (stored bool, err error) {
+	return c.fill(ctx, key, lease, []byte{tagAbsent}, c.negativeTTL)
+}
+
+func (c *Client) fill(ctx context.Context, key string, lease Lease, stored []byte, ttl time.Duration) (bool, error) {
+	if lease == "" {
+		return false, nil
+	}
+	n, err := fillScript.Run(ctx, c.rdb, c.keys(key), string(lease), stored, max(ttl.Milliseconds(), 1)).Int64()
 	if err != nil {
 		return false, fmt.Errorf("fill %q in cache: %w", key, err)
 	}
 	return n == 1, nil
 }
 
-// Fetch returns the cached value, or what read returns, which it fills in. Where the cache is away it reads: an error is read's.
+// Fetch returns the cached value, or what read returns, which it fills in. Where the cache is away it reads: an error is read's, or that of ctx. Where read
+// returns ErrAbsent, that is remembered.
 func (c *Client) Fetch(ctx context.Context, key string, ttl time.Duration, read func(context.Context) ([]byte, error)) (value []byte, hit bool, err error) {
-	value, lease, hit, _ := c.Get(ctx, key) // without the cache there is neither value nor lease
-	if hit {
-		return value, true, nil
+	f, err := c.await(ctx, key)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case f.absent:
+		return nil, true, ErrAbsent
+	case f.hit:
+		return f.value, true, nil
 	}
-	if value, err = read(ctx); err != nil {
+	value, err = read(ctx)
+	switch {
+	case errors.Is(err, ErrAbsent):
+		_, _ = c.FillAbsent(ctx, key, f.lease)
+		return nil, false, err
+	case err != nil:
 		return nil, false, err
 	}
-	_, _ = c.Fill(ctx, key, lease, value, ttl) // the next reader reads again
+	_, _ = c.Fill(ctx, key, f.lease, value, ttl) // the next reader reads again
 	return value, false, nil
+}
+
+// How often a reader who waits for another's fill looks, at first and at last.
+const (
+	lookMin = 5 * time.Millisecond
+	lookMax = 50 * time.Millisecond
+)
+
+// await is get; if another reader is at it, it waits for that one's fill. Without the cache there is neither value nor lease. An error is that of ctx.
+func (c *Client) await(ctx context.Context, key string) (found, error) {
+	deadline, pause := time.Now().Add(c.patience), lookMin
+	for {
+		f, err := c.get(ctx, key)
+		switch {
+		case err != nil:
+			return found{}, ctx.Err()
+		case f.hit || f.first || !time.Now().Before(deadline):
+			return f, nil
+		}
+		t := time.NewTimer(min(pause, time.Until(deadline)))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return found{}, ctx.Err()
+		}
+		pause = min(2*pause, lookMax)
+	}
 }
 
 func (c *Client) keys(key string) []string { return []string{c.names.Value(key), c.names.Lease(key)} }

@@ -100,6 +100,59 @@ func TestFetchReadsOnceAndDoesWithoutTheCache(t *testing.T) {
 	}
 }
 
+// That there is nothing is remembered, for a while and until it is invalidated.
+func TestAbsenceIsRemembered(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	server, c := small(t)
+	reads := 0
+	fetch := func() (bool, error) {
+		_, hit, err := c.Fetch(ctx, "k", 0, func(context.Context) ([]byte, error) { reads++; return nil, fmt.Errorf("product 17: %w", ErrAbsent) })
+		return hit, err
+	}
+	for i := range 3 {
+		if hit, err := fetch(); !errors.Is(err, ErrAbsent) || hit != (i > 0) || reads != 1 {
+			t.Errorf("fetch %d: hit %v, %v, %d reads", i, hit, err, reads)
+		}
+	}
+	if _, lease, hit, err := c.Get(ctx, "k"); !errors.Is(err, ErrAbsent) || !hit || lease != "" {
+		t.Errorf("%q, %v, %v", lease, hit, err)
+	}
+	server.FastForward(61 * time.Second)
+	if hit, err := fetch(); hit || !errors.Is(err, ErrAbsent) || reads != 2 {
+		t.Errorf("after a minute: hit %v, %v, %d reads", hit, err, reads)
+	}
+	server.Del(c.keys("k")[0]) // as the sink does
+	_, lease, _, err := c.Get(ctx, "k")
+	if stored, fillErr := c.Fill(ctx, "k", lease, nil, 0); err != nil || fillErr != nil || !stored {
+		t.Fatal(stored, err, fillErr)
+	}
+	if value, hit, err := c.Fetch(ctx, "k", 0, nil); err != nil || !hit || len(value) != 0 {
+		t.Errorf("nothing is not an empty value: %q, %v, %v", value, hit, err)
+	}
+}
+
+// A waiting reader goes with its context, and what others wrote under our keys is no value.
+func TestAWaitEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	server, c := small(t)
+	if _, _, _, err := c.Get(context.Background(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, _, err := c.Fetch(ctx, "k", 0, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	for _, foreign := range []string{"", "x", "-x"} {
+		_ = server.Set(c.keys("f")[0], foreign)
+		value, hit, err := c.Fetch(context.Background(), "f", 0, func(context.Context) ([]byte, error) { return []byte("read"), nil })
+		if err != nil || hit || string(value) != "read" {
+			t.Errorf("%q is served as %q, %v, %v", foreign, value, hit, err)
+		}
+	}
+}
+
 func ExampleClient_Fetch() {
 	server := miniredis.NewMiniRedis()
 	if err := server.Start(); err != nil {

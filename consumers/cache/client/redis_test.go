@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/millrace/millrace/consumers"
@@ -35,9 +36,10 @@ func (priced) CacheKeys(string, projection.State) ([]string, error) { return nil
 
 // real is the client and the sink on one server.
 type real struct {
-	t      testing.TB
-	client *Client
-	rdb    redis.UniversalClient
+	t       testing.TB
+	client  *Client
+	rdb     redis.UniversalClient
+	forward func(time.Duration) // nil where time cannot be made to pass
 
 	mu     sync.Mutex // guards the following
 	sink   *sink.Sink
@@ -57,45 +59,57 @@ func newReal(t testing.TB, url, prefix string, rdb redis.UniversalClient) *real 
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(Config{Redis: rdb, Prefix: prefix})
+	c, err := New(Config{Redis: rdb, Prefix: prefix, Lease: held * time.Second, TTL: ttl * time.Second, NegativeTTL: ttl * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &real{t: t, client: c, rdb: rdb, sink: s, claim: claim}
 }
 
-func (r *real) get(key string) (int, Lease, bool) {
-	value, lease, hit, err := r.client.Get(context.Background(), key)
+func name(key int) string { return fmt.Sprint("k", key) }
+
+func (r *real) get(key int) (entry, ticket, bool) {
+	f, err := r.client.get(context.Background(), name(key))
 	if err != nil {
 		r.t.Error(err)
 	}
-	if !hit {
-		return 0, lease, false
+	switch {
+	case f.absent:
+		return entry{hit: true, absent: true, version: -1}, ticket{}, false
+	case f.hit:
+		return entry{hit: true, version: int(binary.BigEndian.Uint64(f.value)), read: int(binary.BigEndian.Uint64(f.value[8:]))}, ticket{}, false
 	}
-	return int(binary.BigEndian.Uint64(value)), "", true
+	return entry{}, ticket{lease: f.lease}, f.first
 }
 
-func (r *real) fill(key string, lease Lease, version int) {
-	if _, err := r.client.Fill(context.Background(), key, lease, binary.BigEndian.AppendUint64(nil, uint64(version)), 0); err != nil {
+func (r *real) fill(key int, t ticket, e entry) {
+	var err error
+	if e.absent {
+		_, err = r.client.FillAbsent(context.Background(), name(key), t.lease)
+	} else {
+		value := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(e.version)), uint64(e.read))
+		_, err = r.client.Fill(context.Background(), name(key), t.lease, value, 0)
+	}
+	if err != nil {
 		r.t.Error(err)
 	}
 }
 
 // invalidate commits a batch, as the consumer does.
-func (r *real) invalidate(key string, version int) {
+func (r *real) invalidate(key, version int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	state := fold.Stored{Version: int64(version), State: projection.State{Exists: true, Values: []any{int64(version)}}}
 	err := r.sink.Commit(context.Background(), fold.Commit{TopicPartition: products, Epoch: r.claim.Epoch, From: r.offset, Next: r.offset + 1,
-		Changes: map[string][]fold.Change{"product": {{Key: key, Stored: state, CacheKeys: []string{key}}}}})
+		Changes: map[string][]fold.Change{"product": {{Key: name(key), Stored: state, CacheKeys: []string{name(key)}}}}})
 	if err != nil {
 		r.t.Error(err)
 	}
 	r.offset++
 }
 
-func (r *real) lose(key string, tokenToo bool) {
-	names := r.client.keys(key)
+func (r *real) lose(key int, tokenToo bool) {
+	names := r.client.keys(name(key))
 	if !tokenToo {
 		names = names[:1]
 	}
@@ -104,15 +118,43 @@ func (r *real) lose(key string, tokenToo bool) {
 	}
 }
 
+func (r *real) tick() bool {
+	if r.forward != nil {
+		r.forward(tick * time.Second)
+	}
+	return r.forward != nil
+}
+
 func TestNoStaleValueIsServedAfterItsInvalidationOnRealRedis(t *testing.T) {
 	t.Parallel()
 	db := harness.Redis(t)
 	rdb := db.Client(t)
-	start := uint64(time.Now().UnixNano())
-	for i := range uint64(300) {
-		r := newReal(t, db.URL, fmt.Sprint("s", i), rdb)
-		if err := newSchedule(start+i, r, "a", "b").run(60); err != nil {
-			t.Fatalf("schedule %d: %v", start+i, err)
+	from, to := seeds(t, 300)
+	to = min(to, from+1000)
+	for seed := from; seed != to; seed++ {
+		r := newReal(t, db.URL, fmt.Sprint("s", seed), rdb)
+		if err := newSchedule(seed, r).run(steps); err != nil {
+			t.Fatalf("schedule %d (MILLRACE_SEED=%d MILLRACE_SCHEDULES=1 runs it alone): %v", seed, seed, err)
+		}
+		if err := r.sink.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The same where time can be made to pass: leases and values end.
+func TestNoStaleValueIsServedAsTimePasses(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	from, to := seeds(t, 100)
+	to = min(to, from+1000)
+	for seed := from; seed != to; seed++ {
+		r := newReal(t, "redis://"+server.Addr(), fmt.Sprint("s", seed), rdb)
+		r.forward = server.FastForward
+		if err := newSchedule(seed, r).run(steps); err != nil {
+			t.Fatalf("schedule %d (MILLRACE_SEED=%d MILLRACE_SCHEDULES=1 runs it alone): %v", seed, seed, err)
 		}
 		if err := r.sink.Close(); err != nil {
 			t.Fatal(err)
@@ -124,12 +166,12 @@ func TestNoStaleValueIsServedAfterItsInvalidationOnRealRedis(t *testing.T) {
 // them, readers check what they get against what was invalidated before they asked.
 func TestNoStaleValueIsServedToConcurrentReaders(t *testing.T) {
 	t.Parallel()
-	const readers, changes, keys = 6, 400, 3
+	const readers, changes, keys = 6, 400, 3 // version 3, 6, … of a key: deleted
 	db := harness.Redis(t)
 	r := newReal(t, db.URL, "concurrent", db.Client(t))
 	defer r.sink.Close()
 	var database, invalidated [keys]atomic.Int64
-	var hits, misses atomic.Int64
+	var hits, misses, absences atomic.Int64
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for n := range readers {
@@ -141,17 +183,19 @@ func TestNoStaleValueIsServedToConcurrentReaders(t *testing.T) {
 				default:
 				}
 				k := i % keys
-				key := fmt.Sprint("k", k)
-				atLeast := invalidated[k].Load()
-				version, lease, hit := r.get(key)
-				if !hit {
+				atLeast := int(invalidated[k].Load())
+				e, lease, _ := r.get(k)
+				if !e.hit {
 					misses.Add(1)
-					r.fill(key, lease, int(database[k].Load()))
+					v := int(database[k].Load())
+					r.fill(k, lease, entry{absent: absent(v), version: v})
 					continue
 				}
 				hits.Add(1)
-				if int64(version) < atLeast {
-					t.Errorf("%s is served in version %d after the invalidation of version %d", key, version, atLeast)
+				if e.absent {
+					absences.Add(1)
+				} else if e.version < atLeast || absent(e.version) {
+					t.Errorf("key %d is served in version %d after the invalidation of version %d", k, e.version, atLeast)
 				}
 			}
 		})
@@ -159,12 +203,75 @@ func TestNoStaleValueIsServedToConcurrentReaders(t *testing.T) {
 	for i := range changes {
 		k := i % keys
 		version := database[k].Add(1)
-		r.invalidate(fmt.Sprint("k", k), int(version))
+		r.invalidate(k, int(version))
 		invalidated[k].Store(version)
 	}
 	close(stop)
 	wg.Wait()
-	if hits.Load() == 0 || misses.Load() == 0 {
-		t.Errorf("%d hits, %d misses: nothing was tried", hits.Load(), misses.Load())
+	if hits.Load() == 0 || misses.Load() == 0 || absences.Load() == 0 {
+		t.Errorf("%d hits, %d misses, %d remembered absences: nothing was tried", hits.Load(), misses.Load(), absences.Load())
+	}
+}
+
+// Of many readers who miss a key, in two processes, one reads the database. The others are given what it filled in, or read themselves if it was
+// invalidated meanwhile.
+func TestOneReaderOfManyReadsTheDatabase(t *testing.T) {
+	t.Parallel()
+	db := harness.Redis(t)
+	var clients [2]*Client
+	for i := range clients {
+		c, err := New(Config{Redis: db.Client(t), Prefix: "stampede", Wait: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients[i] = c
+	}
+	var reads atomic.Int64
+	release := make(chan struct{})
+	var wg sync.WaitGroup
+	var hits atomic.Int64
+	fetch := func(i int) {
+		value, hit, err := clients[i%2].Fetch(t.Context(), "hot", 0, func(context.Context) ([]byte, error) {
+			reads.Add(1)
+			<-release
+			return []byte("fresh"), nil
+		})
+		if err != nil || string(value) != "fresh" {
+			t.Errorf("%q, %v", value, err)
+		}
+		if hit {
+			hits.Add(1)
+		}
+	}
+	for i := range 40 {
+		wg.Go(func() { fetch(i) })
+	}
+	for reads.Load() == 0 { // the one that reads is stuck in the database
+		time.Sleep(time.Millisecond)
+	}
+	time.AfterFunc(200*time.Millisecond, func() { close(release) })
+	wg.Wait()
+	if reads.Load() != 1 || hits.Load() != 39 {
+		t.Errorf("%d reads of the database, %d hits", reads.Load(), hits.Load())
+	}
+}
+
+// A reader that died with the lease holds nobody up for longer than Wait.
+func TestAReaderThatDiedHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	db := harness.Redis(t)
+	c, err := New(Config{Redis: db.Client(t), Prefix: "died", Wait: 50 * time.Millisecond, Lease: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, hit, err := c.Get(t.Context(), "k"); hit || err != nil {
+		t.Fatal(hit, err)
+	}
+	value, hit, err := c.Fetch(t.Context(), "k", 0, func(context.Context) ([]byte, error) { return []byte("v"), nil })
+	if err != nil || hit || string(value) != "v" {
+		t.Errorf("%q, %v, %v", value, hit, err)
+	}
+	if value, _, hit, err = c.Get(t.Context(), "k"); err != nil || !hit || string(value) != "v" {
+		t.Errorf("it did not fill: %q, %v, %v", value, hit, err)
 	}
 }
