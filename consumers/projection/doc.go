@@ -26,5 +26,5 @@
 //
 // In the order of use: load.go and yaml.go read files, declaration.go holds what they say, infer.go and compile.go make a
 // Projection of it with expression.go and concat.go (environment.go, provider.go, celvalue.go and celdecimal.go are CEL's side), projection.go
-// folds by the rules of rule.go what input.go reads of an event, coerce.go guards what enters a column, and state.go and document.go are for backends.
+// folds by the rules of rule.go what input.go reads of an event, func.go takes Go functions for a declaration, coerce.go guards what enters a column, and state.go and document.go are for backends.
 package projection
