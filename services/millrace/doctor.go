@@ -16,9 +16,9 @@ func newDoctor(a *app) *cobra.Command {
 	var only string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look for what is wrong with Postgres, Kafka and the registry, and say what mends it",
-		Long: `Look for what is wrong with Postgres, Kafka and the registry, before the relay
-starts or while it runs: settings that lose events, rights that are missing,
+		Short: "Look for what is wrong with Postgres, Kafka, the registry and Redis, and say what mends it",
+		Long: `Look for what is wrong with Postgres, Kafka, the registry and the Redis of
+caches, before the relay starts or while it runs: settings that lose events, rights that are missing,
 topics that are not as the configuration says, transactions that stay open, and
 more. Each finding says what was found, why it matters and what mends it.
 
@@ -78,6 +78,11 @@ func (c *Config) site(only string) (doctor.Site, error) {
 	for _, name := range names {
 		s.Outboxes = append(s.Outboxes, c.Outboxes[name].Config)
 	}
+	for _, name := range sorted(c.Sinks) {
+		if only == "" && c.Sinks[name].Kind == "redis" {
+			s.Caches = append(s.Caches, doctor.Cache{Sink: name, URL: c.Sinks[name].URL})
+		}
+	}
 	return s, nil
 }
 
@@ -104,7 +109,7 @@ func reportText(r doctor.Report, colours bool) string {
 		width = max(width, len(f.Check))
 	}
 	for _, f := range r.Findings {
-		if here := strings.TrimSpace(f.System + " " + f.Outbox); here != part {
+		if here := strings.TrimSpace(f.System + " " + f.Outbox + f.Sink); here != part {
 			if part != "" {
 				b.WriteString("\n")
 			}

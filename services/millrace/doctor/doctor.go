@@ -1,14 +1,15 @@
-// Package doctor looks at everything that Millrace stands on - Postgres, Kafka, the registry - and says what is wrong there, why that
+// Package doctor looks at everything that Millrace stands on - Postgres, Kafka, the registry, the Redis of a cache - and says what is wrong there, why that
 // matters and what mends it. It changes nothing and takes no lock that anybody would wait for.
 //
-// A check is a small function with a name in one of four lists: serverChecks and outboxChecks (Postgres), clusterChecks and topicChecks
-// (Kafka), registryChecks. To add one, write it and put it into its list.
+// A check is a small function with a name in one of these lists: serverChecks and outboxChecks (Postgres), clusterChecks and topicChecks
+// (Kafka), registryChecks, cacheChecks (Redis). To add one, write it and put it into its list.
 //
 //	doctor.go               Run and what it returns
 //	check.go                how checks are run and findings made
 //	postgres.go, tables.go  the server; the outbox in it
 //	kafka.go, topics.go     the cluster; the topics of an outbox; rights.go: what we may do there
 //	registry.go             the schema registry
+//	redis.go                the server of a cache sink
 package doctor
 
 import (
@@ -42,10 +43,12 @@ var Severities = []Severity{OK, Note, Warning, Error}
 
 // Finding is what one check found.
 type Finding struct {
-	// System is postgres, kafka or registry.
+	// System is postgres, kafka, registry or redis.
 	System string `json:"system"`
 	// Outbox is the outbox that it concerns; empty for what concerns all.
 	Outbox string `json:"outbox,omitempty"`
+	// Sink is the sink that it concerns; empty for what concerns none, or all.
+	Sink string `json:"sink,omitempty"`
 	// Check is the name of the check.
 	Check    string   `json:"check"`
 	Severity Severity `json:"severity"`
@@ -80,6 +83,8 @@ type Site struct {
 	Principal string
 	// Registry is the schema registry.
 	Registry *registry.Client
+	// Caches are the sinks of kind redis.
+	Caches []Cache
 	// Explain adds to an error of a connection what to do about it. Default: nothing.
 	Explain func(error) error
 	// Timeout bounds the look at each system. Default 15 s.
@@ -98,11 +103,14 @@ func Run(ctx context.Context, s Site) Report {
 	for i, o := range s.Outboxes {
 		s.Outboxes[i] = o.WithDefaults()
 	}
-	looks := make([]func(context.Context) []Finding, 0, len(s.Outboxes)+2)
+	looks := make([]func(context.Context) []Finding, 0, len(s.Outboxes)+len(s.Caches)+2)
 	for _, o := range s.Outboxes {
 		looks = append(looks, func(ctx context.Context) []Finding { return s.postgres(ctx, o) })
 	}
 	looks = append(looks, s.kafka, s.registry)
+	for _, c := range s.Caches {
+		looks = append(looks, func(ctx context.Context) []Finding { return s.cache(ctx, c) })
+	}
 	parts := make([][]Finding, len(looks))
 	var looking sync.WaitGroup
 	for i, look := range looks {
