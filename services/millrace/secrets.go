@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"github.com/millrace/millrace/services/sink"
 )
 
 // hidden is what stands where a secret was.
@@ -21,7 +23,14 @@ func (c *Config) hideSecrets() {
 	}
 	for _, s := range c.Sinks {
 		s.URL = hideURL(s.URL)
+		if s.Role() == sink.Webhook {
+			s.URL = hidePath(s.URL)
+		}
 		hide(&s.Password)
+		hide(&s.Secret)
+		hideValues(s.Headers)
+		s.Purge.URL = hidePath(hideURL(s.Purge.URL))
+		hideValues(s.Purge.Headers)
 	}
 }
 
@@ -40,6 +49,25 @@ func withPassword(dsn, password string) string {
 		return dsn + sep + "password=" + strings.ReplaceAll(url.QueryEscape(password), "+", "%20")
 	}
 	return dsn + " password='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password) + "'"
+}
+
+// hidePath hides what comes behind the host of a URL: the paths of other people's servers are often all that keeps strangers out.
+func hidePath(s string) string {
+	scheme := urlScheme.FindString(s)
+	host, path, ok := strings.Cut(s[len(scheme):], "/")
+	if !ok {
+		host, path, ok = strings.Cut(host, "?")
+	}
+	if !ok || path == "" {
+		return s
+	}
+	return scheme + host + "/" + hidden
+}
+
+func hideValues(m map[string]string) {
+	for k := range m {
+		m[k] = hidden
+	}
 }
 
 func hide(s *string) {

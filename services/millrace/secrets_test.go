@@ -1,11 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/millrace/millrace/services/sink"
 )
 
 func TestHideURLHidesThePasswordAndNothingElse(t *testing.T) {
@@ -31,6 +34,24 @@ func TestHideURLHidesThePasswordAndNothingElse(t *testing.T) {
 		if got := hideURL(in); got != want {
 			t.Errorf("%s\n got  %s\n want %s", in, got, want)
 		}
+	}
+}
+
+// What a webhook and a purge are reached by is not shown: address, secret, headers.
+func TestTheSecretsOfAWebhookAreHidden(t *testing.T) {
+	c := &Config{Sinks: map[string]*sink.Config{
+		"hook":  {Kind: "webhook", URL: "https://hooks.example:8443/services/s3cret?x=s3cret", Secret: "whsec_s3cret", Headers: map[string]string{"Authorization": "Bearer s3cret"}},
+		"cache": {Kind: "redis", URL: "redis://cache:6379/1", Purge: sink.Purge{URL: "https://cdn.example/service/s3cret/purge", Headers: map[string]string{"Fastly-Key": "s3cret"}}},
+		"query": {Kind: "webhook", URL: "https://hooks.example?s3cret"},
+	}}
+	c.hideSecrets()
+	for name, s := range c.Sinks {
+		if shown := fmt.Sprintf("%+v", *s); strings.Contains(shown, "s3cret") {
+			t.Errorf("%s shows %s", name, shown)
+		}
+	}
+	if c.Sinks["hook"].URL != "https://hooks.example:8443/xxxxx" || c.Sinks["cache"].URL != "redis://cache:6379/1" || c.Sinks["cache"].Purge.URL != "https://cdn.example/xxxxx" {
+		t.Errorf("%+v %+v", c.Sinks["hook"], c.Sinks["cache"])
 	}
 }
 

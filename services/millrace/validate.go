@@ -134,6 +134,12 @@ func (c *Config) validateSinks() error {
 			warehouses[warehouse] = name
 			continue
 		}
+		if s.Role() == sink.Webhook {
+			if err := c.validateSinkTLS(key, s); err != nil {
+				return err
+			}
+			continue
+		}
 		cache := fmt.Sprint(s.URL, " ", cmp.Or(s.Prefix, "millrace"), " ", max(s.Generation, 1))
 		if other := caches[cache]; s.URL != "" && other != "" {
 			return c.file.Errorf(key+".prefix", "is needed: sink %s keeps its keys in the same place", other)
@@ -146,10 +152,7 @@ func (c *Config) validateSinks() error {
 // validateOpenSearch looks at what the sink's own check cannot see: files, and other sinks.
 func (c *Config) validateOpenSearch(name string, indices map[string]string) error {
 	s, key := c.Sinks[name], "sinks."+name
-	if s.TLS != (conf.TLS{}) && !strings.HasPrefix(strings.ToLower(s.URL), "https://") {
-		return c.file.Errorf(key+".tls", "is for a url that begins with https://")
-	}
-	if err := c.validateTLS(key+".tls", &s.TLS); err != nil {
+	if err := c.validateSinkTLS(key, s); err != nil {
 		return err
 	}
 	place := fmt.Sprint(s.URL, " ", cmp.Or(s.IndexPrefix, "millrace"), " ", max(s.Generation, 1))
@@ -158,6 +161,13 @@ func (c *Config) validateOpenSearch(name string, indices map[string]string) erro
 	}
 	indices[place] = name
 	return nil
+}
+
+func (c *Config) validateSinkTLS(key string, s *sink.Config) error {
+	if s.TLS != (conf.TLS{}) && !strings.HasPrefix(strings.ToLower(s.URL), "https://") {
+		return c.file.Errorf(key+".tls", "is for a url that begins with https://")
+	}
+	return c.validateTLS(key+".tls", &s.TLS)
 }
 
 // sinkError gives an error about a sink's configuration its place in the file.

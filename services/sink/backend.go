@@ -1,21 +1,26 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/cache"
+	"github.com/millrace/millrace/consumers/cache/purge"
 	"github.com/millrace/millrace/consumers/cache/redis"
 	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/consumers/position"
 	"github.com/millrace/millrace/consumers/search"
 	"github.com/millrace/millrace/consumers/search/bleve"
 	"github.com/millrace/millrace/consumers/search/opensearch"
 	"github.com/millrace/millrace/consumers/warehouse"
 	"github.com/millrace/millrace/consumers/warehouse/duckdb"
 	"github.com/millrace/millrace/consumers/warehouse/postgres"
+	"github.com/millrace/millrace/consumers/webhook"
 )
 
 // Role is what a sink is for.
@@ -28,6 +33,8 @@ const (
 	Search Role = "search"
 	// Cache keeps an application's cache from serving what is no longer so.
 	Cache Role = "cache"
+	// Webhook posts every event to somebody's server.
+	Webhook Role = "webhook"
 )
 
 // kind is one kind of backend.
@@ -43,7 +50,7 @@ type kind struct {
 	check func(Config) error
 	// missing, where set, is why this program does not have it.
 	missing error
-	open    func(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error)
+	open    func(cfg Config, parts Parts, projections []fold.Projection, logger *slog.Logger) (backend, error)
 }
 
 // backend is an open store.
@@ -62,9 +69,10 @@ var kinds = map[string]kind{
 	"opensearch": {role: Search, needs: "url", serves: "search", check: checkOpenSearch, open: openOpenSearch},
 	"postgres":   {role: Warehouse, needs: "url", bronze: true, serves: "sql", check: checkPostgres, open: openPostgres},
 	"redis":      {role: Cache, needs: "url", check: checkRedis, open: openRedis},
+	"webhook":    {role: Webhook, needs: "url", bronze: true, check: checkWebhook, open: openWebhook},
 }
 
-func openDuckDB(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+func openDuckDB(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
 	w, err := duckdb.Open(duckdb.Config{Path: cfg.Path, Projections: projections, Logger: logger})
 	if err != nil {
 		return backend{}, fmt.Errorf("open the warehouse: %w", err)
@@ -75,7 +83,7 @@ func openDuckDB(cfg Config, projections []fold.Projection, logger *slog.Logger) 
 // checkPostgres reads the connection string and connects to nothing.
 func checkPostgres(cfg Config) error { return postgres.CheckURL(cfg.URL) }
 
-func openPostgres(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+func openPostgres(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
 	w, err := postgres.Open(postgres.Config{
 		URL: cfg.URL, Schema: cfg.Schema, Bronze: postgres.Bronze(cfg.Bronze), Projections: projections, Connections: cfg.Connections, Logger: logger,
 	})
@@ -85,7 +93,7 @@ func openPostgres(cfg Config, projections []fold.Projection, logger *slog.Logger
 	return backend{sink: w, handler: warehouse.Handler(w, logger)}, nil
 }
 
-func openBleve(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+func openBleve(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
 	s, err := bleve.Open(bleve.Config{Path: cfg.Path, Projections: projections, Logger: logger})
 	if err != nil {
 		return backend{}, fmt.Errorf("open the search index: %w", err)
@@ -96,7 +104,7 @@ func openBleve(cfg Config, projections []fold.Projection, logger *slog.Logger) (
 // checkOpenSearch looks at the address and connects to nothing.
 func checkOpenSearch(cfg Config) error { return opensearch.CheckURL(cfg.URL) }
 
-func openOpenSearch(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+func openOpenSearch(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
 	secure, err := cfg.TLS.Config()
 	if err != nil {
 		return backend{}, consumers.AsSystemic(fmt.Errorf("open the search indices: tls: %w", err))
@@ -120,10 +128,48 @@ func checkRedis(cfg Config) error {
 	return cl.Close()
 }
 
-func openRedis(cfg Config, projections []fold.Projection, logger *slog.Logger) (backend, error) {
-	s, err := redis.Open(redis.Config{URL: cfg.URL, Prefix: cfg.Prefix, Generation: cfg.Generation, Projections: projections, Logger: logger})
+func openRedis(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
+	rc := redis.Config{URL: cfg.URL, Prefix: cfg.Prefix, Generation: cfg.Generation, Projections: projections, Logger: logger}
+	if cfg.Purge.set() {
+		p, err := purge.New(cfg.Purge.config())
+		if err != nil {
+			return backend{}, consumers.AsSystemic(fmt.Errorf("open the cache: %w", err))
+		}
+		rc.Purger = p
+	}
+	s, err := redis.Open(rc)
 	if err != nil {
 		return backend{}, fmt.Errorf("open the cache: %w", err)
 	}
 	return backend{sink: s}, nil
+}
+
+// checkWebhook looks at the address and connects to nothing.
+func checkWebhook(cfg Config) error { return webhook.CheckURL(cfg.URL) }
+
+func openWebhook(cfg Config, parts Parts, _ []fold.Projection, logger *slog.Logger) (backend, error) {
+	secure, err := cfg.TLS.Config()
+	if err != nil {
+		return backend{}, consumers.AsSystemic(fmt.Errorf("open the webhook: tls: %w", err))
+	}
+	positions, err := position.New(position.Config{Sink: cfg.Name, Kafka: parts.Kafka, Logger: logger})
+	if err != nil {
+		return backend{}, consumers.AsSystemic(fmt.Errorf("open the webhook: %w", err))
+	}
+	s, err := webhook.New(webhook.Config{
+		Name: cfg.Name, URL: cfg.URL, Secret: cfg.Secret, Headers: cfg.Headers, TLS: secure, Concurrency: cfg.Concurrency, Timeout: cfg.Timeout,
+		Skip: cfg.skip(), Positions: positions, Registerer: parts.Metrics,
+	})
+	if err != nil {
+		return backend{}, errors.Join(consumers.AsSystemic(err), positions.Close())
+	}
+	return backend{sink: s}, nil
+}
+
+// skip is true for events of types that are not asked for; nil if every type is.
+func (c Config) skip() func(*consumers.Event) bool {
+	if len(c.Types) == 0 {
+		return nil
+	}
+	return func(ev *consumers.Event) bool { return !slices.Contains(c.Types, ev.Type) }
 }

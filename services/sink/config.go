@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/cache/purge"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/consumers/search/opensearch"
 	"github.com/millrace/millrace/consumers/warehouse/postgres"
+	"github.com/millrace/millrace/consumers/webhook"
 	"github.com/millrace/millrace/services/internal/conf"
 )
 
@@ -20,18 +22,18 @@ import (
 type Config struct {
 	// Name is the sink's name. It is part of the consumer group and of the dead-letter topic. Required.
 	Name string `yaml:"-"`
-	// Kind is the backend: duckdb or postgres (warehouse), bleve or opensearch (search), or redis (cache). Required.
+	// Kind is the backend: duckdb or postgres (warehouse), bleve or opensearch (search), redis (cache), or webhook. Required.
 	Kind string `yaml:"kind"`
 	// Path is the file (duckdb) or folder (bleve) of an embedded backend.
 	Path string `yaml:"path"`
 	// URL connects to a backend that is a server: redis://[user:password@]host:port/db, https://host:9200,
-	// postgres://user:password@host:port/db.
+	// postgres://user:password@host:port/db; or it is where a webhook posts.
 	URL string `yaml:"url"`
 	// Username and Password are sent to opensearch. The password is also that of a postgres URL, apart from it so that nothing in it
 	// need be escaped; it wins over the URL's. It is best given as ${VAR} or ${file:PATH}.
 	Username string `yaml:"username"`
 	Password string `yaml:"password"`
-	// TLS is for an opensearch whose URL begins with https://.
+	// TLS is for an opensearch or a webhook whose URL begins with https://.
 	TLS conf.TLS `yaml:"tls,omitzero"`
 	// IndexPrefix begins the names of opensearch's indices, and of the aliases that others search them by. Default "millrace".
 	IndexPrefix string `yaml:"index_prefix"`
@@ -51,11 +53,24 @@ type Config struct {
 	// Generation is the build of a cache, or of opensearch's indices: the next one begins with nothing and is built from the topic.
 	// Default 1.
 	Generation int `yaml:"generation"`
-	// Topics are the topics that are followed, by a sink that keeps events (duckdb, postgres). Default: those of Entities.
+	// Secret signs what a webhook posts: whsec_ and 24 to 64 random bytes in base64; while it is being changed, the new one and the old with a blank
+	// between them. Best given as ${VAR} or ${file:PATH}. Required for a webhook.
+	Secret string `yaml:"secret"`
+	// Headers are sent with every post of a webhook, such as Authorization. They are not shown.
+	Headers map[string]string `yaml:"headers"`
+	// Types are the events that a webhook posts, for example [shop.OrderPlaced]. Default: those of every type.
+	Types []string `yaml:"types"`
+	// Concurrency is the most posts of a webhook under way at a time, from this process. Default 16.
+	Concurrency int `yaml:"concurrency"`
+	// Timeout bounds a post of a webhook with its answer. Default 15 s.
+	Timeout time.Duration `yaml:"timeout"`
+	// Purge has what a cache invalidates purged from a CDN, too.
+	Purge Purge `yaml:"purge,omitzero"`
+	// Topics are the topics that are followed, by a sink that keeps events (duckdb, postgres) or posts them (webhook). Default: those of Entities.
 	Topics []string `yaml:"topics"`
 	// Entities are the entities that are kept. Default: every entity of Topics; without Topics, every entity.
 	Entities []string `yaml:"entities"`
-	// BatchEvents is the most events applied at once. Default 5000.
+	// BatchEvents is the most events applied at once. Default 5000; 500 for a webhook, which after a crash repeats at most a batch a partition.
 	BatchEvents int `yaml:"batch_events"`
 	// StateCache bounds the states that the process remembers beside the store, over all its partitions. Default 32MiB; less keeps
 	// memory down, more saves loads where keys come again after a while.
@@ -63,6 +78,40 @@ type Config struct {
 	// SessionTimeout is how long the partitions of a process that was killed wait before the group gives them to another, or to its
 	// successor. Default 10 s for an embedded backend, whose store belongs to one process anyway; 45 s, as Kafka has it, for others.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
+}
+
+// Purge says how a CDN is told to forget what is tagged with a cache key; see consumers/cache/purge.
+type Purge struct {
+	// URL is where purges are posted, the whole address. Required.
+	URL string `yaml:"url"`
+	// Shape is surrogate-key (a header with the keys, the default) or json (a list in the body).
+	Shape string `yaml:"shape"`
+	// Field names the list of the shape json. Default surrogate_keys.
+	Field string `yaml:"field"`
+	// Headers are sent with every request, such as Fastly-Key. They are not shown.
+	Headers map[string]string `yaml:"headers"`
+	// BatchKeys is the most keys in a request. Default 256.
+	BatchKeys int `yaml:"batch_keys"`
+	// Timeout bounds a request with its answer. Default 15 s.
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+func (p Purge) set() bool {
+	return p.URL != "" || p.Shape != "" || p.Field != "" || len(p.Headers) > 0 || p.BatchKeys != 0 || p.Timeout != 0
+}
+
+func (p Purge) config() purge.Config {
+	return purge.Config{URL: p.URL, Shape: purge.Shape(p.Shape), Field: p.Field, Headers: p.Headers, BatchKeys: p.BatchKeys, Timeout: p.Timeout}
+}
+
+// webhookBatch is the default of BatchEvents for a webhook.
+const webhookBatch = 500
+
+func (c Config) batchEvents() int {
+	if c.BatchEvents == 0 && c.Role() == Webhook {
+		return webhookBatch
+	}
+	return c.BatchEvents
 }
 
 // embeddedSession is the default session timeout of an embedded backend.
@@ -154,6 +203,12 @@ func (c Config) Check() error {
 		return wrong("password", "is for opensearch and postgres")
 	case c.Kind != "opensearch" && c.openSearchOnly() != "":
 		return wrong(c.openSearchOnly(), "is for opensearch")
+	case c.TLS != (conf.TLS{}) && c.Kind != "opensearch" && c.Kind != "webhook":
+		return wrong("tls", "is for opensearch and webhooks")
+	case c.Kind != "webhook" && c.webhookOnly() != "":
+		return wrong(c.webhookOnly(), "is for webhooks")
+	case c.Kind != "redis" && c.Purge.set():
+		return wrong("purge", "is for caches")
 	case c.BatchEvents < 0 || c.BatchEvents > maxBatchEvents:
 		return wrong("batch_events", "%d is outside 1..%d", c.BatchEvents, maxBatchEvents)
 	case c.SessionTimeout < 0:
@@ -181,7 +236,53 @@ func (c Config) Check() error {
 			return &ConfigError{k.needs, err}
 		}
 	}
+	if c.Purge.set() {
+		if err := c.Purge.config().Check(); err != nil {
+			return &ConfigError{"purge", err}
+		}
+	}
+	if c.Role() == Webhook {
+		return c.checkWebhook()
+	}
 	return nil
+}
+
+// checkWebhook looks at what is a webhook's alone.
+func (c Config) checkWebhook() error {
+	switch {
+	case len(c.Topics)+len(c.Entities) == 0:
+		return wrong("topics", "is missing: which topics are posted")
+	case c.Concurrency < 0 || c.Concurrency > webhook.MaxConcurrency:
+		return wrong("concurrency", "%d is outside 1..%d", c.Concurrency, webhook.MaxConcurrency)
+	case c.Timeout < 0:
+		return wrong("timeout", "%v is below 0", c.Timeout)
+	case c.StateCache != 0:
+		return wrong("state_cache", "is for sinks that keep states")
+	}
+	if _, err := webhook.ReadSecrets(c.Secret); err != nil {
+		return &ConfigError{"secret", err}
+	}
+	if err := webhook.CheckHeaders(c.Headers); err != nil {
+		return &ConfigError{"headers", err}
+	}
+	return nil
+}
+
+// webhookOnly is a setting of webhooks that is set; "" if none is.
+func (c Config) webhookOnly() string {
+	switch {
+	case c.Secret != "":
+		return "secret"
+	case len(c.Headers) > 0:
+		return "headers"
+	case len(c.Types) > 0:
+		return "types"
+	case c.Concurrency != 0:
+		return "concurrency"
+	case c.Timeout != 0:
+		return "timeout"
+	}
+	return ""
 }
 
 // openSearchOnly is a setting of opensearch that is set; "" if none is.
@@ -189,8 +290,6 @@ func (c Config) openSearchOnly() string {
 	switch {
 	case c.Username != "":
 		return "username"
-	case c.TLS != (conf.TLS{}):
-		return "tls"
 	case c.IndexPrefix != "":
 		return "index_prefix"
 	case c.RefreshInterval != 0:
@@ -228,6 +327,9 @@ func (c Config) Resolve(all []*projection.Projection) (keep []fold.Projection, t
 		if !slices.ContainsFunc(keep, func(p fold.Projection) bool { return p.Entity() == e }) {
 			return nil, nil, wrong("entities", "no projection declares entity %q", e)
 		}
+	}
+	if c.Role() == Webhook {
+		keep = nil // events are posted as they come; nothing is folded
 	}
 	slices.Sort(topics)
 	topics = slices.Compact(topics)

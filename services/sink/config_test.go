@@ -48,6 +48,24 @@ func TestCheck(t *testing.T) {
 		{Config{Name: "a", Kind: "postgres", URL: "postgres://h/x", Connections: -1}, "connections: -1 is outside 1..1000"},
 		{Config{Name: "a", Kind: "duckdb", Path: "w", Schema: "x"}, "schema: is for postgres"},
 		{Config{Name: "a", Kind: "redis", URL: "redis://h", Password: "s3cret"}, "password: is for opensearch and postgres"},
+		{Config{Name: "a", Kind: "webhook", URL: "https://h/x", Secret: hookSecret, Topics: []string{"t"}, Types: []string{"T"}, Headers: map[string]string{"A": "b"}}, ""},
+		{Config{Name: "a", Kind: "webhook", URL: "https://h/x", Secret: hookSecret, Entities: []string{"order"}, Concurrency: 4, Timeout: 1}, ""},
+		{Config{Name: "a", Kind: "webhook", URL: "https://h/x", Secret: hookSecret}, "topics: is missing"},
+		{Config{Name: "a", Kind: "webhook", URL: "https://h/x", Topics: []string{"t"}}, "secret: a secret is whsec_"},
+		{Config{Name: "a", Kind: "webhook", URL: "https://h/x", Secret: "s3cret", Topics: []string{"t"}}, "secret: a secret is whsec_"},
+		{Config{Name: "a", Kind: "webhook", URL: "https://u:s3cret@h/x", Secret: hookSecret, Topics: []string{"t"}}, "url: the URL holds a user"},
+		{Config{Name: "a", Kind: "webhook", Secret: hookSecret, Topics: []string{"t"}}, "url: is missing"},
+		{Config{Name: "a", Kind: "webhook", URL: "https://h", Secret: hookSecret, Topics: []string{"t"}, Headers: map[string]string{"webhook-id": "s3cret"}}, "headers: webhook-id is set"},
+		{Config{Name: "a", Kind: "webhook", URL: "https://h", Secret: hookSecret, Topics: []string{"t"}, Concurrency: 1001}, "concurrency: 1001 is outside"},
+		{Config{Name: "a", Kind: "webhook", URL: "https://h", Secret: hookSecret, Topics: []string{"t"}, Timeout: -1}, "timeout: "},
+		{Config{Name: "a", Kind: "webhook", URL: "https://h", Secret: hookSecret, Topics: []string{"t"}, StateCache: 1}, "state_cache: is for sinks"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", Secret: "s3cret"}, "secret: is for webhooks"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", Types: []string{"t"}}, "types: is for webhooks"},
+		{Config{Name: "a", Kind: "redis", URL: "redis://h", TLS: conf.TLS{Enabled: true}}, "tls: is for opensearch and webhooks"},
+		{Config{Name: "a", Kind: "redis", URL: "redis://h", Purge: Purge{URL: "https://cdn/purge", Headers: map[string]string{"Fastly-Key": "s3cret"}}}, ""},
+		{Config{Name: "a", Kind: "redis", URL: "redis://h", Purge: Purge{URL: "https://u:s3cret@cdn"}}, "purge: the URL holds a user"},
+		{Config{Name: "a", Kind: "redis", URL: "redis://h", Purge: Purge{BatchKeys: 3}}, "purge: the URL is not understood"},
+		{Config{Name: "a", Kind: "bleve", Path: "s", Purge: Purge{URL: "https://cdn"}}, "purge: is for caches"},
 		{Config{Name: "a", Kind: "redis", URL: "h:6379"}, "url: the URL is not understood"},
 		{Config{Name: "a", Kind: "redis", URL: "redis://:s3cret@h:port"}, "url: the URL is not understood"},
 		{Config{Name: "a", Kind: "redis", URL: "redis://h", Path: "x"}, "path: is not for redis"},
@@ -74,6 +92,9 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// hookSecret is that of Standard Webhooks' examples.
+const hookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 // declared are an order and its lines of topic orders, and a customer of topic customers.
 func declared(t *testing.T) []*projection.Projection {
@@ -115,6 +136,8 @@ func TestResolve(t *testing.T) {
 		{"entities and topics together", Config{Kind: "duckdb", Topics: []string{"clicks"}, Entities: []string{"customer"}}, all, "customer", "clicks customers", ""},
 		{"a topic named twice is one", Config{Kind: "duckdb", Topics: []string{"orders", "orders"}}, all, "line order", "orders", ""},
 		{"an unknown entity", Config{Kind: "bleve", Entities: []string{"order", "ordr"}}, all, "", "", `entities: no projection declares entity "ordr"`},
+		{"a webhook folds nothing", Config{Kind: "webhook", Entities: []string{"order"}}, all, "", "orders", ""},
+		{"a webhook of an unknown entity", Config{Kind: "webhook", Entities: []string{"ordr"}}, all, "", "", `entities: no projection declares entity "ordr"`},
 		{"nothing at all", Config{Kind: "bleve"}, nil, "", "", "entities: there is nothing to follow"},
 		{"topics alone, where no events are kept", Config{Kind: "postgres", Topics: []string{"clicks"}, Bronze: "off"}, all, "", "", "entities: there is nothing to follow"},
 		{"topics alone, where events are kept", Config{Kind: "postgres", Topics: []string{"clicks"}}, all, "", "clicks", ""},

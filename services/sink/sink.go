@@ -90,7 +90,7 @@ func (s *Sink) Run(ctx context.Context) error {
 func (s *Sink) open(ctx context.Context) (backend, error) {
 	pause := openRetryMin
 	for told := false; ; {
-		b, err := kinds[s.cfg.Kind].open(s.cfg, s.keep, s.logger)
+		b, err := kinds[s.cfg.Kind].open(s.cfg, s.parts, s.keep, s.logger)
 		if err == nil {
 			if told {
 				s.logger.Info("the sink's store is back")
@@ -127,7 +127,7 @@ func (s *Sink) consume(ctx context.Context, b backend) error {
 	}
 	c, err := consumers.New(consumers.Config{
 		Name: s.cfg.Name, Group: Group(s.cfg.Name), Topics: s.topics, Kafka: s.parts.Kafka, Registry: s.parts.Registry,
-		Catalogue: s.parts.Catalogue, BatchEvents: s.cfg.BatchEvents, SessionTimeout: s.cfg.sessionTimeout(), Logger: s.parts.Logger, Registerer: s.parts.Metrics,
+		Catalogue: s.parts.Catalogue, BatchEvents: s.cfg.batchEvents(), SessionTimeout: s.cfg.sessionTimeout(), Logger: s.parts.Logger, Registerer: s.parts.Metrics,
 		Tracer: s.parts.Tracer,
 	}, folder)
 	if err != nil {

@@ -21,7 +21,7 @@ func opening(t *testing.T, open func(attempt int) error) Config {
 	t.Helper()
 	attempts := 0
 	kinds["fake"] = kind{role: Search, needs: "path", bronze: true, serves: "search",
-		open: func(Config, []fold.Projection, *slog.Logger) (backend, error) {
+		open: func(Config, Parts, []fold.Projection, *slog.Logger) (backend, error) {
 			attempts++
 			return backend{}, open(attempts)
 		}}
@@ -102,7 +102,7 @@ func TestASystemicFailureEndsTheSink(t *testing.T) {
 }
 
 func TestOnlyStoresThatAnswerHaveAHandler(t *testing.T) {
-	for kind, path := range map[string]string{"duckdb": "sql", "postgres": "sql", "bleve": "search", "redis": ""} {
+	for kind, path := range map[string]string{"duckdb": "sql", "postgres": "sql", "bleve": "search", "redis": "", "webhook": ""} {
 		s := &Sink{cfg: Config{Kind: kind}}
 		if s.Path() != path || (s.Handler() != nil) != (path != "") {
 			t.Errorf("%s: %q", kind, s.Path())
