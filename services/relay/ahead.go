@@ -35,6 +35,9 @@ func (c *clerk) upcoming() []held {
 			continue
 		}
 		for _, h := range q.events {
+			if h.gone {
+				continue
+			}
 			if len(next) >= c.pageSize() || size >= releaseBytes {
 				return next
 			}

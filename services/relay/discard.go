@@ -17,9 +17,10 @@ func (c *clerk) discard(ctx, work context.Context, l *loop) (bool, error) {
 	page := j.drop[:min(len(j.drop), c.cfg.PageSize)]
 	b := newBatch(0)
 	for _, id := range page {
-		q := j.where[id]
+		at := j.where[id]
+		q := at.queue
 		b.discarded++
-		c.drop(b, q, id, DoneDiscarded, j)
+		c.drop(b, q, &held{id: id, position: at.position}, DoneDiscarded, j)
 		j.answer.Discarded++
 		j.answer.add(Outcome{EventID: id, Topic: q.topic, Key: q.key, Done: DoneDiscarded})
 	}
@@ -41,7 +42,7 @@ func (c *clerk) discard(ctx, work context.Context, l *loop) (bool, error) {
 // hold says of the heads that waited only for what is discarded here that they are held.
 func (c *clerk) hold(ctx context.Context, b *batch, discarded []uuid.UUID) error {
 	for _, id := range discarded {
-		q := c.job.where[id]
+		q := c.job.where[id].queue
 		if len(q.events) == 0 || q.head().reason != ReasonBehind {
 			continue
 		}
@@ -64,8 +65,8 @@ func (c *clerk) hold(ctx context.Context, b *batch, discarded []uuid.UUID) error
 // follow makes the lines due that the discarded events held up.
 func (c *clerk) follow(j *job) {
 	from := len(c.due)
-	for _, q := range j.where {
-		if len(q.events) > 0 && q.head().reason == ReasonBehind {
+	for _, at := range j.where {
+		if q := at.queue; len(q.events) > 0 && q.head().reason == ReasonBehind {
 			c.queue(q, false, j)
 		}
 	}

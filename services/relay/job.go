@@ -3,7 +3,6 @@ package relay
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -20,9 +19,9 @@ type job struct {
 	// named are the events that the request names; open counts the lines that have not come to their end, or to a stop.
 	named map[uuid.UUID]bool
 	open  int
-	// drop are the events still to be discarded, where says in which line each is; hold keeps what is behind them.
+	// drop are the events still to be discarded, where says where each is; hold keeps what is behind them.
 	drop  []uuid.UUID
-	where map[uuid.UUID]*queue
+	where map[uuid.UUID]seat
 	hold  bool
 	// committed is what a drain waits for; pause and reason are what comes after it.
 	committed store.Snapshot
@@ -73,8 +72,8 @@ func (c *clerk) beginRelease(j *job, raw []byte) error {
 	from := len(c.due)
 	if len(s.Events) > 0 {
 		j.name(c, s.Events)
-		for _, q := range j.where {
-			c.queue(q, true, j)
+		for _, at := range j.where {
+			c.queue(at.queue, true, j)
 		}
 	} else {
 		for _, q := range c.lines.all {
@@ -107,7 +106,7 @@ func (c *clerk) beginDiscard(j *job, raw []byte) error {
 	j.hold = args.Hold
 	j.name(c, args.Events)
 	for _, id := range args.Events {
-		if j.where[id] != nil && j.named[id] {
+		if j.where[id].queue != nil && j.named[id] {
 			j.drop = append(j.drop, id)
 			j.named[id] = false // once
 		}
@@ -117,19 +116,19 @@ func (c *clerk) beginDiscard(j *job, raw []byte) error {
 
 // name finds the lines of the events that the request names, and says of those that are not parked what became of them.
 func (j *job) name(c *clerk, events []uuid.UUID) {
-	j.named, j.where = make(map[uuid.UUID]bool, len(events)), make(map[uuid.UUID]*queue, len(events))
+	j.named, j.where = make(map[uuid.UUID]bool, len(events)), make(map[uuid.UUID]seat, len(events))
 	for _, id := range events {
 		j.named[id] = true
 	}
 	for _, q := range c.lines.all {
 		for i := range q.events {
-			if id := q.events[i].id; j.named[id] {
-				j.where[id] = q
+			if h := &q.events[i]; j.named[h.id] && !h.gone {
+				j.where[h.id] = seat{q, h.position}
 			}
 		}
 	}
 	for _, id := range events {
-		if j.where[id] != nil || !j.named[id] {
+		if j.where[id].queue != nil || !j.named[id] {
 			continue
 		}
 		delete(j.named, id)
@@ -155,7 +154,7 @@ func (j *job) left(c *clerk) int64 {
 	n := int64(len(j.drop))
 	for _, q := range c.due {
 		if q.asked == j {
-			n += int64(len(q.events))
+			n += int64(q.size())
 		}
 	}
 	return n
@@ -179,20 +178,15 @@ func (j *job) conclude(c *clerk, l *loop) {
 	case store.RequestDrain:
 		j.answer.Seq, j.answer.Pause = l.cursor.Seq, c.pause
 	case store.RequestRelease:
-		for id, q := range j.where {
-			if !j.named[id] || len(q.events) == 0 || !q.has(id) {
+		for id, at := range j.where {
+			q := at.queue
+			if !j.named[id] || !q.has(at.position) {
 				continue
 			}
 			j.answer.add(Outcome{EventID: id, Topic: q.topic, Key: q.key, Done: DoneParked, Reason: ReasonBehind,
 				Detail: "it waits behind event " + q.head().id.String()})
 		}
 	}
-}
-
-func (q *queue) has(id uuid.UUID) bool { return q.index(id) >= 0 }
-
-func (q *queue) index(id uuid.UUID) int {
-	return slices.IndexFunc(q.events, func(h held) bool { return h.id == id })
 }
 
 // covers says whether everything is published, and known to be, of the transactions that the snapshot sees as completed.

@@ -20,14 +20,22 @@ type held struct {
 	position int64
 	offset   int64 // of its record
 	size     int32 // of its record's value, in bytes
+	gone     bool  // released or discarded, and not yet swept
 	reason   Reason
+}
+
+// seat is where a parked event is.
+type seat struct {
+	queue    *queue
+	position int64
 }
 
 // queue is a line that has parked events.
 type queue struct {
 	line
 	last   int64  // highest position given out
-	events []held // by position
+	events []held // by position; the first is not gone
+	gone   int    // how many of them are
 
 	// due says that the clerk is to release it, forced that its head is tried whatever it was parked for, asked for whom.
 	due, forced bool
@@ -35,6 +43,9 @@ type queue struct {
 }
 
 func (q *queue) head() *held { return &q.events[0] }
+
+// size counts the parked events.
+func (q *queue) size() int { return len(q.events) - q.gone }
 
 // find returns the index of a position.
 func (q *queue) find(position int64) (int, bool) {
@@ -45,6 +56,9 @@ func (q *queue) find(position int64) (int, bool) {
 func (q *queue) put(h held) {
 	i, there := q.find(h.position)
 	if there {
+		if q.events[i].gone {
+			q.gone--
+		}
 		q.events[i] = h
 		return
 	}
@@ -94,20 +108,35 @@ func (l *lines) add(at line, id uuid.UUID, reason Reason) *queue {
 }
 
 // remove takes an event out of its line, and forgets the line when it was the last. Whoever is behind moves up.
-func (l *lines) remove(q *queue, id uuid.UUID) bool {
-	i := slices.IndexFunc(q.events, func(h held) bool { return h.id == id })
-	switch {
-	case i < 0:
+func (l *lines) remove(q *queue, position int64) bool {
+	if !q.has(position) {
 		return false
-	case i == 0:
-		q.events = q.events[1:] // as a release does, again and again
-	default:
-		q.events = slices.Delete(q.events, i, i+1)
 	}
+	i, _ := q.find(position)
+	q.events[i].gone = true
+	q.gone++
+	q.sweep()
 	if l.events--; len(q.events) == 0 && l.all[q.line] == q {
 		delete(l.all, q.line)
 	}
 	return true
+}
+
+// has says whether the event at a position is still parked.
+func (q *queue) has(position int64) bool {
+	i, there := q.find(position)
+	return there && !q.events[i].gone
+}
+
+// sweep drops what is gone from the front of a line, as a release leaves it, again and again, and all of it once it is more than what
+// is left: to close the gap after each event would take a discard of a long line quadratic time.
+func (q *queue) sweep() {
+	for len(q.events) > 0 && q.events[0].gone {
+		q.events, q.gone = q.events[1:], q.gone-1
+	}
+	if q.gone > len(q.events)/2 {
+		q.events, q.gone = slices.DeleteFunc(q.events, func(h held) bool { return h.gone }), 0
+	}
 }
 
 // spot is where a record of the parked topic belongs once the broker has said at which offset it is.
@@ -129,13 +158,13 @@ func (b *batch) placed() {
 // lineLoader fills lines from the records of the parked topic, in the order of their offsets.
 type lineLoader struct {
 	lines   *lines
-	where   map[uuid.UUID]*queue
+	where   map[uuid.UUID]seat
 	earlier earlier
 	pins    *pins // nil holds nothing
 }
 
 func newLineLoader() *lineLoader {
-	return &lineLoader{lines: newLines(), where: map[uuid.UUID]*queue{}, earlier: earlier{}}
+	return &lineLoader{lines: newLines(), where: map[uuid.UUID]seat{}, earlier: earlier{}}
 }
 
 // take counts a record: p is nil if it takes its event away.
@@ -145,13 +174,13 @@ func (l *lineLoader) take(r *kgo.Record, p *Parked) {
 		return
 	}
 	l.pins.hold(p)
-	q, again := l.where[p.EventID]
+	at, again := l.where[p.EventID]
 	if !again {
-		q = l.lines.queue(p.line())
-		l.where[p.EventID] = q
+		at = seat{l.lines.queue(p.line()), p.Position}
+		l.where[p.EventID] = at
 		l.lines.events++
 	}
-	q.put(held{id: p.EventID, position: p.Position, offset: r.Offset, size: int32(len(r.Value)), reason: p.Reason.interned()})
+	at.queue.put(held{id: p.EventID, position: at.position, offset: r.Offset, size: int32(len(r.Value)), reason: p.Reason.interned()})
 }
 
 func (l *lineLoader) away(r *kgo.Record) {
@@ -161,8 +190,8 @@ func (l *lineLoader) away(r *kgo.Record) {
 	}
 	l.earlier.note(id, r.Headers)
 	l.pins.drop(id)
-	if q, ok := l.where[id]; ok {
-		l.lines.remove(q, id)
+	if at, ok := l.where[id]; ok {
+		l.lines.remove(at.queue, at.position)
 		delete(l.where, id)
 	}
 }

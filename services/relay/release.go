@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/millrace/millrace/outbox/store"
 )
 
@@ -60,7 +58,7 @@ func (c *clerk) release(ctx, work context.Context, l *loop) error {
 func (c *clerk) waiting() int {
 	n := 0
 	for _, q := range c.due {
-		if n += len(q.events); n >= c.pageSize() {
+		if n += q.size(); n >= c.pageSize() {
 			break
 		}
 	}
@@ -112,7 +110,7 @@ func (c *clerk) head(ctx context.Context, b *batch, q *queue, next *cursor, size
 	}
 	*size += len(e.Payload) + len(e.Body) + len(e.Headers) + len(e.Key)
 	b.released++
-	c.drop(b, q, h.id, DoneReleased, q.asked)
+	c.drop(b, q, &h, DoneReleased, q.asked)
 	if q.asked != nil {
 		q.asked.answer.Released++
 		q.asked.answer.add(Outcome{EventID: h.id, Topic: q.topic, Key: q.key, Done: DoneReleased, Seq: next.Seq})
@@ -128,14 +126,14 @@ func (c *clerk) fit(ctx context.Context, b *batch, e *store.Event, next *cursor)
 }
 
 // drop takes an event off the parked topic and out of its line.
-func (c *clerk) drop(b *batch, q *queue, id uuid.UUID, done Done, for_ *job) {
+func (c *clerk) drop(b *batch, q *queue, h *held, done Done, for_ *job) {
 	request := int64(0)
 	if for_ != nil {
 		request = for_.id
 	}
-	b.add(tombstone(parkedTopic(c.cfg.Outbox), id, request, done))
-	b.free = append(b.free, id)
-	c.lines.remove(q, id)
+	b.add(tombstone(parkedTopic(c.cfg.Outbox), h.id, request, done))
+	b.free = append(b.free, h.id)
+	c.lines.remove(q, h.position)
 }
 
 // stop leaves a line as it is. Why its head cannot be published is written down, unless that is known: the head may have been
@@ -159,7 +157,7 @@ func (c *clerk) stop(b *batch, q *queue, p *Parked, wrong *fault) (*Outcome, err
 func (c *clerk) settle(q *queue, stop *Outcome) {
 	q.forced = false
 	if stop != nil {
-		stop.EventID, stop.Topic, stop.Key, stop.Done, stop.Behind = q.head().id, q.topic, q.key, DoneParked, int64(len(q.events)-1)
+		stop.EventID, stop.Topic, stop.Key, stop.Done, stop.Behind = q.head().id, q.topic, q.key, DoneParked, int64(q.size()-1)
 	}
 	if q.asked != nil {
 		q.asked.settled(q, stop)

@@ -12,7 +12,7 @@ import (
 // repeat is what the framer knows of an earlier attempt at a page.
 type repeat struct {
 	// landed are the events on the parked topic, those that the earlier attempt parked among them.
-	landed map[uuid.UUID]*queue
+	landed map[uuid.UUID]seat
 	// broken are the lines of events that the earlier attempt announced and that cannot be published any more.
 	broken *lines
 }
@@ -47,7 +47,7 @@ func (f *framer) again(ctx context.Context, b *batch, e *store.Event, i int, nex
 // parkAgain parks an event at its place in the line, unless it is there already. Parked records land in order, so those that
 // are missing are the last ones.
 func (f *framer) parkAgain(ctx context.Context, b *batch, e *store.Event, next *cursor) error {
-	if f.repeat.landed[e.EventID] != nil {
+	if f.repeat.landed[e.EventID].queue != nil {
 		return nil
 	}
 	wrong, err := f.publishable(ctx, newBatch(1), e, next.clone())
@@ -68,7 +68,7 @@ func (c *clerk) again(ctx, work context.Context, l *loop) error {
 	began, next := l.now(), l.cursor.clone()
 	next.Intent = nil
 	b := newBatch(len(l.cursor.Intent.Released))
-	where := map[uuid.UUID]*queue{}
+	where := map[uuid.UUID]seat{}
 	announced := make(map[uuid.UUID]bool, len(l.cursor.Intent.Released))
 	for _, said := range l.cursor.Intent.Released {
 		announced[said.Event] = true
@@ -76,8 +76,8 @@ func (c *clerk) again(ctx, work context.Context, l *loop) error {
 	var expected []held
 	for _, q := range c.lines.all {
 		for _, h := range q.events {
-			if announced[h.id] {
-				where[h.id] = q
+			if announced[h.id] && !h.gone {
+				where[h.id] = seat{q, h.position}
 				expected = append(expected, h)
 			}
 		}
@@ -88,15 +88,15 @@ func (c *clerk) again(ctx, work context.Context, l *loop) error {
 	broken := map[*queue]bool{}
 	for _, said := range l.cursor.Intent.Released {
 		next.Seq = said.Seq
-		q := where[said.Event]
-		if q == nil || broken[q] {
+		at := where[said.Event]
+		if at.queue == nil || broken[at.queue] {
 			continue
 		}
-		published, err := c.releaseAgain(ctx, b, q, said, next)
+		published, err := c.releaseAgain(ctx, b, at, said, next)
 		if err != nil {
 			return err
 		}
-		broken[q] = !published
+		broken[at.queue] = !published
 	}
 	b.oldest = time.Time{}
 	if err := c.framer.addFresh(b); err != nil {
@@ -106,9 +106,9 @@ func (c *clerk) again(ctx, work context.Context, l *loop) error {
 }
 
 // releaseAgain is head for an event that has its version.
-func (c *clerk) releaseAgain(ctx context.Context, b *batch, q *queue, said release, next *cursor) (published bool, err error) {
-	i := q.index(said.Event)
-	p, err := c.contents.record(ctx, q.events[i])
+func (c *clerk) releaseAgain(ctx context.Context, b *batch, at seat, said release, next *cursor) (published bool, err error) {
+	i, _ := at.queue.find(at.position)
+	p, err := c.contents.record(ctx, at.queue.events[i])
 	if err != nil || p == nil {
 		return false, err
 	}
@@ -123,6 +123,6 @@ func (c *clerk) releaseAgain(ctx context.Context, b *batch, q *queue, said relea
 	}
 	b.released++
 	b.add(tombstone(parkedTopic(c.cfg.Outbox), said.Event, said.Request, DoneReleased))
-	c.lines.remove(q, said.Event)
+	c.lines.remove(at.queue, at.position)
 	return true, nil
 }

@@ -101,8 +101,8 @@ func (b *bench) over(k *fakeLog, pageSize int) {
 	}
 }
 
-func (k *fakeLog) parked() map[uuid.UUID]*queue {
-	all := map[uuid.UUID]*queue{}
+func (k *fakeLog) parked() map[uuid.UUID]seat {
+	all := map[uuid.UUID]seat{}
 	for _, r := range k.records {
 		if r.Topic != parkedTopic("test") {
 			continue
@@ -111,7 +111,7 @@ func (k *fakeLog) parked() map[uuid.UUID]*queue {
 		if err != nil {
 			panic(err)
 		}
-		all[p.EventID] = &queue{}
+		all[p.EventID] = seat{queue: &queue{}}
 	}
 	return all
 }

@@ -91,9 +91,14 @@ func findParked(ctx context.Context, cfg Config, id uuid.UUID) (*Shown, error) {
 	if found == nil {
 		return nil, ErrNotParked
 	}
-	q := all.where[id]
-	at, _ := q.find(found.Position)
-	return &Shown{Parked: found, Ahead: int64(at), Behind: int64(len(q.events) - at - 1), Head: q.head().id}, nil
+	q := all.where[id].queue
+	ahead := int64(0)
+	for i := range q.events {
+		if h := &q.events[i]; h.position < found.Position && !h.gone {
+			ahead++
+		}
+	}
+	return &Shown{Parked: found, Ahead: ahead, Behind: int64(q.size()) - ahead - 1, Head: q.head().id}, nil
 }
 
 // rows reads omitted contents over a connection of a person's.
