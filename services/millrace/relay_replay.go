@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,9 +30,10 @@ table does not hold. What was not published yet is not replayed, nor what is
 parked; what was discarded is, for the table does not know of it.
 
 Rows that retention has taken, before or meanwhile, are named. A replay that is
-interrupted says where to go on; the events of the page at hand, 1,000 at most,
-may be written again then, with the same ce_id. Exit status 1 if some events
-could not be replayed.`,
+interrupted says where to go on, with all other flags as they were: after a TIME
+with --from TIME,ID. The events of the page at hand, 1,000 at most, may be
+written again then, with the same ce_id. Exit status 1 if some events could not
+be replayed.`,
 		Example: `  millrace relay replay --from 2026-01-31T10:00:00Z --to shop.orders.replay --dry-run
   millrace relay replay --from 2026-01-31T10:00:00Z --until 2026-01-31T11:00:00Z --key o-17 --to debug
   millrace relay replay --from 4294967401 --type shop.OrderPlaced --to audit --rate 500 -o json`,
@@ -40,7 +42,7 @@ could not be replayed.`,
 	out := output(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&name, "outbox", "", "`NAME` of the outbox, where there is more than one")
-	flags.StringVar(&from, "from", "", "`TIME|ID` to begin at: when it occurred, or the id of its row; \"start\" for all that is retained")
+	flags.StringVar(&from, "from", "", "`TIME|ID` to begin at: when it occurred, or the id of its row; \"start\" for all that is retained; TIME,ID to go on")
 	flags.StringVar(&until, "until", "", "`TIME|ID` to end at (default: what is published now)")
 	flags.StringVar(&opts.Key, "key", "", "only the events of this `KEY`")
 	flags.StringVar(&opts.Type, "type", "", "only the events of this `TYPE`, such as shop.OrderPlaced")
@@ -55,7 +57,7 @@ could not be replayed.`,
 			return usagef("--rate %d is no number of events a second", opts.Rate)
 		}
 		var err error
-		if opts.FromID, opts.From, err = timeOrID("from", from); err != nil {
+		if opts.FromID, opts.From, err = beginning(from); err != nil {
 			return err
 		}
 		if opts.UntilID, opts.Until, err = timeOrID("until", until); err != nil {
@@ -68,6 +70,29 @@ could not be replayed.`,
 		return c.replay(cmd, name, opts, out)
 	}
 	return cmd
+}
+
+// beginning reads where to begin: an id of a row, a time, or, to go on after one was interrupted, both.
+func beginning(text string) (id int64, at time.Time, err error) {
+	since, next, both := strings.Cut(text, ",")
+	if !both {
+		return timeOrID("from", text)
+	}
+	if _, at, err = timeOrID("from", since); err != nil {
+		return 0, time.Time{}, err
+	}
+	if id, err = strconv.ParseInt(next, 10, 64); err != nil || id <= 0 || at.IsZero() {
+		return 0, time.Time{}, usagef("--from %q is not a time and the id of a row, such as 2026-01-31T10:00:00Z,4294967401", text)
+	}
+	return id, at, nil
+}
+
+// goOn is what --from must say to go on at a row. A time holds for the rest as well: rows lie in the order of their ids.
+func goOn(opts *relay.ReplayOptions, next int64) string {
+	if opts.From.IsZero() {
+		return strconv.FormatInt(next, 10)
+	}
+	return opts.From.Format(time.RFC3339Nano) + "," + strconv.FormatInt(next, 10)
 }
 
 // timeOrID reads an id of a row, or a time.
@@ -109,15 +134,15 @@ func (c *Config) replay(cmd *cobra.Command, name string, opts relay.ReplayOption
 	}
 	did, err := relay.Replay(cmd.Context(), cfg, opts)
 	p.stop()
-	return printReplayed(cmd.OutOrStdout(), out, did, err)
+	return printReplayed(cmd.OutOrStdout(), out, did, goOn(&opts, did.Next), err)
 }
 
-func printReplayed(w io.Writer, out *format, did relay.Replayed, err error) error {
+func printReplayed(w io.Writer, out *format, did relay.Replayed, next string, err error) error {
 	if *out == "json" && did.Next+did.Looked > 0 {
 		if err := out.print(w, did, nil, nil); err != nil {
 			return err
 		}
-		return replayError(did, err)
+		return replayError(did, next, err)
 	}
 	verb := "replayed"
 	if did.DryRun {
@@ -139,16 +164,16 @@ func printReplayed(w io.Writer, out *format, did relay.Replayed, err error) erro
 	if more := did.Unfit - int64(len(did.Unsent)); more > 0 {
 		fmt.Fprintf(w, "not replayed: %s more\n", count(more, "event", "events"))
 	}
-	return replayError(did, err)
+	return replayError(did, next, err)
 }
 
-// replayError is what a replay ends with: where to go on, or that not everything could be replayed.
-func replayError(did relay.Replayed, err error) error {
+// replayError is what a replay ends with: where to go on, next, or that not everything could be replayed.
+func replayError(did relay.Replayed, next string, err error) error {
 	switch {
 	case err != nil && did.Next > 0 && errors.Is(err, context.Canceled):
-		return fmt.Errorf("interrupted: go on with --from %d", did.Next)
+		return fmt.Errorf("interrupted: go on with --from %s", next)
 	case err != nil && did.Next > 0:
-		return fmt.Errorf("%w; go on with --from %d", err, did.Next)
+		return fmt.Errorf("%w; go on with --from %s", err, next)
 	case err != nil:
 		return err
 	case did.Unfit > 0:

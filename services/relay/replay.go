@@ -37,7 +37,8 @@ var ErrReplayTopic = errors.New("events cannot be replayed into this topic")
 
 // ReplayOptions say what is replayed, and where to.
 type ReplayOptions struct {
-	// FromID or From, a time of occurrence, is where to begin. Both zero: at the first row that is retained.
+	// FromID or From, a time of occurrence, is where to begin; both is for one that goes on: at FromID, with those events only that
+	// occurred at From or later. Both zero: at the first row that is retained.
 	FromID int64
 	From   time.Time
 	// UntilID (inclusive) or Until (exclusive) is where to end. Both zero: at the last row published when the replay begins.
@@ -75,7 +76,8 @@ type Replayed struct {
 	// Looked rows were looked at, Sent events written (with DryRun: would be), all of them acknowledged.
 	Looked int64 `json:"looked"`
 	Sent   int64 `json:"sent"`
-	// Done says that the end was reached. If not, go on with FromID Next: what was sent from Next on may be sent again then.
+	// Done says that the end was reached. If not, go on with FromID Next and all else as it was: what was sent from Next on may be sent
+	// again then.
 	Done bool  `json:"done"`
 	Next int64 `json:"next,omitempty"`
 	// Gone are rows that retention has taken, before or meanwhile.
@@ -262,6 +264,7 @@ func (r *replay) first(ring *store.Ring) int64 {
 		}
 		return max(from, ring.Floor)
 	}
+	asked := from
 	from = max(from, ring.Floor)
 	for n := store.LeafCount - 1; n > 0; n-- {
 		leaf := &ring.Leaves[ring.Before(n)]
@@ -270,7 +273,7 @@ func (r *replay) first(ring *store.Ring) int64 {
 		}
 		// Emptied since, and left after the time asked for: its rows are among those asked for.
 		generation := ring.Generation - int64(n)
-		r.lost(max(generation<<32, 1), (generation+1)<<32)
+		r.lost(max(generation<<32, asked), (generation+1)<<32)
 	}
 	for n := store.LeafCount - 1; n > 0; n-- {
 		leaf, generation := &ring.Leaves[ring.Before(n)], ring.Generation-int64(n)

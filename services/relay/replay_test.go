@@ -182,6 +182,39 @@ func TestAReplayGoesOn(t *testing.T) {
 	}
 }
 
+// A replay from a time that goes on at a row leaves out what occurred before that time, and tells of nothing gone that it had passed.
+func TestAReplayFromATimeGoesOn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, fakeBroker(t), &memoryRegistry{})
+	run := r.run(nil)
+	for n := int64(1); n <= 30; n++ {
+		r.emit("k", n)
+	}
+	run.untilSeq(30)
+	// Rows of every other event are dated back: they lie among the others by their ids.
+	r.exec(`update outbox.event set occurred_at = now() - interval '1 day' where id % 2 = 0`)
+	since, to := time.Now().Add(-time.Hour), harness.Unique("again")
+	ctx, cancel := context.WithCancel(t.Context())
+	did, err := r.replayed(ctx, relay.ReplayOptions{To: to, From: since, Rate: 5, Progress: func(relay.Replaying) { cancel() }})
+	if !errors.Is(err, context.Canceled) || did.Sent != 5 || did.Next != 10 {
+		t.Fatalf("%+v %v", did, err)
+	}
+	r.exec(`select outbox.turn_ring(true)`)
+	r.emit("k", 31)
+	run.untilSeq(31)
+	did, err = r.replayed(t.Context(), relay.ReplayOptions{To: to, From: since, FromID: did.Next})
+	if err != nil || !did.Done || did.Sent != 11 {
+		t.Errorf("%+v %v", did, err)
+	}
+	r.exec(`select outbox.empty_leaf(0, pg_current_snapshot(), now() + interval '1 minute')`)
+	for id, want := range map[int64]string{0: "[{1 4294967295}]", 11: "[{11 4294967295}]", 1 << 32: "[]"} {
+		did, err := r.replayed(t.Context(), relay.ReplayOptions{To: to, From: since, FromID: id, DryRun: true})
+		if err != nil || !did.Done || did.Sent != 1 || fmt.Sprint(did.Gone) != want {
+			t.Errorf("from row %d: %+v %v", id, did, err)
+		}
+	}
+}
+
 // Rows that retention takes while they are being replayed are named.
 func TestAReplaySaysWhichRowsWereGone(t *testing.T) {
 	t.Parallel()
