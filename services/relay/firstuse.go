@@ -17,6 +17,9 @@ func (f *framer) firstUse(ctx context.Context, topic string, next *cursor) (*fau
 	if wrong := f.checkRoom(topic, next); wrong != nil {
 		return wrong, nil
 	}
+	if err := f.ids.outside(); err != nil {
+		return nil, err
+	}
 	n, err := f.partitions(ctx, topic)
 	if err != nil {
 		return f.topicFault(topic, err)

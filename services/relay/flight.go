@@ -41,6 +41,9 @@ func (l *loop) publish(work context.Context, next *cursor, b *batch, began time.
 		f.err = l.publisher.publish(work, next.T, b.records, b.wire)
 	}()
 	l.flight, l.cursor = f, next
+	// Promise 7: what is acknowledged is committed before framing waits for the registry or Kafka. The broker's transaction timeout
+	// would abort it otherwise, again and again.
+	l.framer.ids.before = l.land
 	if !next.inWindow() {
 		l.window = nil
 	}

@@ -272,3 +272,46 @@ func TestAFlushThatDoesNotEndIsGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// Promise 7: while the registry, or Kafka, is asked about an event and does not answer, what was sent before is committed. It would
+// wait past the broker's transaction timeout otherwise, be aborted, sent again, and wait again.
+func TestPromise7WhatIsAcknowledgedDoesNotWaitForTheRegistry(t *testing.T) {
+	for _, asked := range []string{"registry", "Kafka"} {
+		t.Run(asked, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench()
+				b.rows("a", "b", "c")
+				b.table.rows[2].Topic = "u"
+				answers := make(chan struct{})
+				if asked == "registry" {
+					b.framer.ids.registry = fakeRegistry(func(subject, _ string) (int, error) {
+						if subject == "u-test.Counted" {
+							<-answers
+						}
+						return 7, nil
+					})
+				} else {
+					b.framer.partitions = func(_ context.Context, topic string) (int32, error) {
+						if topic == "u" {
+							<-answers
+						}
+						return 3, nil
+					}
+				}
+				done := make(chan error)
+				go func() { done <- b.drain() }()
+				synctest.Wait()
+				if got, want := b.kafka.transcript(), "send 1, commit 1"; got != want {
+					t.Errorf("while %s does not answer: %s, want %s", asked, got, want)
+				}
+				close(answers)
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+				if got := fmt.Sprint(b.kafka.keys("t"), b.kafka.keys("u")); got != "[a b] [c]" {
+					t.Error(got)
+				}
+			})
+		})
+	}
+}

@@ -49,6 +49,9 @@ type schemaIDs struct {
 	grace time.Duration
 	now   func() time.Time
 
+	// before is called before something outside is asked that may not answer for long; nil calls nothing.
+	before func() error
+
 	// since is when the registry first did not answer, of the outage at hand. down says that grace is over: events that need it
 	// are parked, and it is not asked any more until a probe finds that it answers.
 	since time.Time
@@ -101,6 +104,9 @@ func (s *schemaIDs) resolve(ctx context.Context, fp schemas.Fingerprint, topic s
 	if ok && (r.wrong == nil || s.now().Before(r.until)) {
 		return r, r.wrong, nil
 	}
+	if err := s.outside(); err != nil {
+		return nil, nil, err
+	}
 	r, err := s.find(ctx, fp, topic)
 	if err != nil {
 		return nil, nil, err
@@ -110,6 +116,13 @@ func (s *schemaIDs) resolve(ctx context.Context, fp schemas.Fingerprint, topic s
 	}
 	s.cache[schemaKey{fp, topic}] = r
 	return r, r.wrong, nil
+}
+
+func (s *schemaIDs) outside() error {
+	if s.before == nil {
+		return nil
+	}
+	return s.before()
 }
 
 // forgetFaults has schemas that could not be used looked at again: they may have been mended.

@@ -38,8 +38,11 @@ type partitionKey struct {
 const (
 	// produceTimeout is how long a broker may take to get a batch to its replicas.
 	produceTimeout = 10 * time.Second
-	// txnPause is how long a broker is left in peace that is still ending the last transaction of an id.
-	txnPause = 5 * time.Millisecond
+	// txnPause is how long a broker is left in peace that is still ending the last transaction of an id: it takes some 20 ms. After
+	// usualPauses something is wrong there, and the pauses double up to maxTxnPause: the batches of a page are megabytes.
+	txnPause    = 5 * time.Millisecond
+	maxTxnPause = 200 * time.Millisecond
+	usualPauses = 10
 )
 
 // adopt takes over producer id and epoch. In a new epoch sequences begin anew.
@@ -80,7 +83,7 @@ func (s *sender) send(ctx context.Context, batches []*recordBatch) error {
 // written twice: the broker knows its sequence number.
 func (s *sender) round(ctx context.Context, batches []*recordBatch) error {
 	pause := backoff{min: 250 * time.Millisecond, max: 2 * time.Second}
-	for attempt := 0; ; {
+	for attempt, ending := 0, 0; ; {
 		failed, err := s.once(ctx, batches)
 		switch {
 		case err != nil || len(failed) == 0:
@@ -93,7 +96,8 @@ func (s *sender) round(ctx context.Context, batches []*recordBatch) error {
 			err = pause.wait(ctx, attempt)
 			attempt++
 		default:
-			err = sleep(ctx, txnPause)
+			err = sleep(ctx, pauseForEnd(ending))
+			ending++
 		}
 		if err != nil {
 			return fmt.Errorf("not acknowledged: %w; at last: %w", err, failed[0].err)
@@ -103,6 +107,12 @@ func (s *sender) round(ctx context.Context, batches []*recordBatch) error {
 			batches = append(batches, f.batch)
 		}
 	}
+}
+
+// pauseForEnd is the pause after the given one, from 0, in which a broker ends a transaction.
+func pauseForEnd(pauses int) time.Duration {
+	doubled := min(max(pauses-usualPauses, 0), 8)
+	return min(txnPause<<doubled, maxTxnPause)
 }
 
 // failedBatch is a batch that can be sent again.

@@ -1,11 +1,13 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -209,5 +211,19 @@ func TestPromise3AProducerThatWasShutOutSendsNothing(t *testing.T) {
 	}
 	if err := r.send(t, 2, 1); !errors.Is(err, kerr.InvalidProducerEpoch) && !errors.Is(err, kerr.ProducerFenced) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A broker that does not get done with the last transaction is not sent the same megabytes two hundred times a second.
+func TestABrokerThatDoesNotEndATransactionIsLeftInPeace(t *testing.T) {
+	t.Parallel()
+	r := newDirectRig(t)
+	r.timeout = 2 * time.Second
+	given := r.answer(1000, kerr.ConcurrentTransactions)
+	if err := r.send(t, 0, 1); !errors.Is(err, kerr.ConcurrentTransactions) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if n := given.Load(); n > 60 {
+		t.Errorf("sent %d times", n)
 	}
 }

@@ -106,7 +106,7 @@ func (d *direct) abort(ctx context.Context) {
 
 // end ends the transaction. After an error nobody knows how it ended.
 func (s *sender) end(ctx context.Context, commit bool) error {
-	for {
+	for pauses := 0; ; pauses++ {
 		req := kmsg.NewPtrEndTxnRequest()
 		req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = s.txnID, s.id, s.epoch, commit
 		resp, err := req.RequestWith(ctx, s.client)
@@ -114,7 +114,7 @@ func (s *sender) end(ctx context.Context, commit bool) error {
 			err = kerr.ErrorForCode(resp.ErrorCode)
 		}
 		if errors.Is(err, kerr.ConcurrentTransactions) {
-			if err = sleep(ctx, txnPause); err == nil {
+			if err = sleep(ctx, pauseForEnd(pauses)); err == nil {
 				continue
 			}
 		}
