@@ -111,7 +111,7 @@ func (c *Client) Register(ctx context.Context, subject, text string) (int, error
 
 // create asks the registry once.
 func (c *Client) create(ctx context.Context, subject, text string) (id int, err error) {
-	err = c.call(ctx, "register under "+subject, func(sr *srclient.SchemaRegistryClient, _ *transport) error {
+	err = c.call(ctx, "register under "+subject, subject, func(sr *srclient.SchemaRegistryClient, _ *transport) error {
 		s, err := sr.CreateSchema(subject, text, srclient.Avro)
 		if err != nil {
 			return err
@@ -119,17 +119,13 @@ func (c *Client) create(ctx context.Context, subject, text string) (id int, err 
 		id = s.ID()
 		return positive(id)
 	})
-	var refused *ErrIncompatible
-	if errors.As(err, &refused) {
-		refused.Subject = subject
-	}
 	return id, err
 }
 
 // Lookup finds a schema under a subject. It registers nothing. Errors: ErrNotFound if it does not stand there,
 // ErrInvalid, ErrUnauthorized, ErrUnavailable.
 func (c *Client) Lookup(ctx context.Context, subject, text string) (r Registered, err error) {
-	err = c.call(ctx, "look up under "+subject, func(sr *srclient.SchemaRegistryClient, _ *transport) error {
+	err = c.call(ctx, "look up under "+subject, subject, func(sr *srclient.SchemaRegistryClient, _ *transport) error {
 		s, err := sr.LookupSchema(subject, text, srclient.Avro)
 		if err != nil {
 			return err
@@ -150,7 +146,7 @@ func (c *Client) Schema(ctx context.Context, id int) (string, error) {
 		return text, nil
 	}
 	return c.texts.do(ctx, id, func() (text string, err error) {
-		err = c.call(ctx, fmt.Sprintf("schema id %d", id), func(sr *srclient.SchemaRegistryClient, _ *transport) error {
+		err = c.call(ctx, fmt.Sprintf("schema id %d", id), "", func(sr *srclient.SchemaRegistryClient, _ *transport) error {
 			s, err := sr.GetSchema(id)
 			if err != nil {
 				return err
@@ -169,7 +165,7 @@ func (c *Client) Schema(ctx context.Context, id int) (string, error) {
 
 // Latest returns the newest version under a subject. Errors: ErrNotFound, ErrInvalid, ErrUnauthorized, ErrUnavailable.
 func (c *Client) Latest(ctx context.Context, subject string) (r Registered, err error) {
-	err = c.call(ctx, "latest version of "+subject, func(sr *srclient.SchemaRegistryClient, _ *transport) error {
+	err = c.call(ctx, "latest version of "+subject, subject, func(sr *srclient.SchemaRegistryClient, _ *transport) error {
 		s, err := sr.GetLatestSchema(subject)
 		if err != nil {
 			return err
@@ -184,7 +180,7 @@ func (c *Client) Latest(ctx context.Context, subject string) (r Registered, err 
 // Compatible asks whether a schema could be registered under a subject by the rule that holds there, and if not, why. A
 // subject that does not exist takes any schema. Errors: ErrInvalid, ErrUnauthorized, ErrUnavailable.
 func (c *Client) Compatible(ctx context.Context, subject, text string) (ok bool, reasons []string, err error) {
-	err = c.call(ctx, "compatibility with "+subject, func(sr *srclient.SchemaRegistryClient, tr *transport) (err error) {
+	err = c.call(ctx, "compatibility with "+subject, subject, func(sr *srclient.SchemaRegistryClient, tr *transport) (err error) {
 		ok, err = sr.IsSchemaCompatible(subject, text, everyVersion, srclient.Avro)
 		if err == nil && !ok {
 			reasons, err = tr.reasons()
@@ -199,7 +195,7 @@ func (c *Client) Compatible(ctx context.Context, subject, text string) (ok bool,
 
 // Subjects lists the subjects. Errors: ErrUnauthorized, ErrUnavailable.
 func (c *Client) Subjects(ctx context.Context) (subjects []string, err error) {
-	err = c.call(ctx, "list subjects", func(sr *srclient.SchemaRegistryClient, _ *transport) (err error) {
+	err = c.call(ctx, "list subjects", "", func(sr *srclient.SchemaRegistryClient, _ *transport) (err error) {
 		subjects, err = sr.GetSubjects()
 		return err
 	})
@@ -208,7 +204,7 @@ func (c *Client) Subjects(ctx context.Context) (subjects []string, err error) {
 
 // Ping asks the registry for a sign of life. Errors: ErrUnauthorized, ErrUnavailable.
 func (c *Client) Ping(ctx context.Context) error {
-	err := c.call(ctx, "ping", func(sr *srclient.SchemaRegistryClient, _ *transport) error {
+	err := c.call(ctx, "ping", "", func(sr *srclient.SchemaRegistryClient, _ *transport) error {
 		_, err := sr.GetGlobalCompatibilityLevel()
 		return err
 	})
@@ -219,11 +215,12 @@ func (c *Client) Ping(ctx context.Context) error {
 }
 
 // call runs f with a client of its own, whose requests end with ctx or after the timeout: srclient's calls take no
-// context, but it sends everything through the transport it is given. what names the call in errors.
-func (c *Client) call(ctx context.Context, what string, f func(*srclient.SchemaRegistryClient, *transport) error) error {
+// context, but it sends everything through the transport it is given. what names the call in errors, subject
+// is what it is about, if that is one.
+func (c *Client) call(ctx context.Context, what, subject string, f func(*srclient.SchemaRegistryClient, *transport) error) error {
 	bound, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	tr := &transport{ctx: bound, client: c}
+	tr := &transport{ctx: bound, client: c, subject: subject}
 	sr := srclient.NewSchemaRegistryClient(c.cfg.URL, srclient.WithClient(&http.Client{Transport: tr}))
 	sr.CachingEnabled(false)
 	if err := f(sr, tr); err != nil {

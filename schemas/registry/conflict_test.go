@@ -73,5 +73,5 @@ func isNil(err error) bool { return err == nil }
 
 func isRefused(err error) bool {
 	var refused *registry.ErrIncompatible
-	return errors.As(err, &refused) && refused.Subject == "s"
+	return errors.As(err, &refused) && refused.Subject == "s" && strings.Contains(err.Error(), "subject s: incompatible")
 }

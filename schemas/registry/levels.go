@@ -37,7 +37,7 @@ func (c *Client) Mode(ctx context.Context) (mode string, err error) {
 
 // get asks for what srclient does not know.
 func (c *Client) get(ctx context.Context, what, path string, answer any) error {
-	return c.call(ctx, what, func(_ *srclient.SchemaRegistryClient, tr *transport) error {
+	return c.call(ctx, what, "", func(_ *srclient.SchemaRegistryClient, tr *transport) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.cfg.URL+path, nil)
 		if err != nil {
 			return err

@@ -27,8 +27,9 @@ var errTooLarge = errors.New("the answer is larger than the limit")
 // transport carries the requests of one call. It ties them to the call's context, adds the credentials, and remembers
 // what srclient does not pass on: the status and the body of the last answer.
 type transport struct {
-	ctx    context.Context
-	client *Client
+	ctx     context.Context
+	client  *Client
+	subject string // of the call; empty if it is about none
 
 	status   int
 	answer   bytes.Buffer
@@ -123,7 +124,7 @@ func (t *transport) classify(ctx context.Context, err error) error {
 	case t.status == http.StatusNotFound && isRegistry && said.Code/100 == 404:
 		return fmt.Errorf("%w: %s", ErrNotFound, reason)
 	case t.status == http.StatusConflict && isRegistry:
-		return &ErrIncompatible{Reasons: []string{reason}}
+		return &ErrIncompatible{Subject: t.subject, Reasons: []string{reason}}
 	case (t.status == http.StatusUnprocessableEntity || t.status == http.StatusBadRequest) && isRegistry:
 		return fmt.Errorf("%w: %s", ErrInvalid, reason)
 	case t.status/100 == 2:

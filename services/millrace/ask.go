@@ -53,7 +53,7 @@ func (q *asking) open(cmd *cobra.Command, a *app) (*question, error) {
 	}
 	conn, err := connect(cmd.Context(), o)
 	if err != nil {
-		return nil, fmt.Errorf("outbox %s: %w", name, err)
+		return nil, fmt.Errorf("outbox %s: %w", name, outboxAt(name).explain(err))
 	}
 	return &question{asking: q, config: c, name: name, outbox: o, conn: conn, asker: relay.NewAsker(conn, o.schema()), stderr: cmd.ErrOrStderr()}, nil
 }
@@ -111,7 +111,7 @@ func (q *question) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if text := text(err); text != oneLine(err) {
+	if text := outboxAt(q.name).text(err); text != oneLine(err) {
 		return fmt.Errorf("outbox %s: %s", q.name, text)
 	}
 	return fmt.Errorf("outbox %s: %w", q.name, err)

@@ -218,7 +218,7 @@ func (a *app) eachOutbox(only string, f func(string, *Outbox) error) error {
 	}
 	for _, name := range names {
 		if err := f(name, c.Outboxes[name]); err != nil {
-			return fmt.Errorf("outbox %s: %w", name, err)
+			return fmt.Errorf("outbox %s: %w", name, outboxAt(name).explain(err))
 		}
 	}
 	return nil

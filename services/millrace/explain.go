@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -24,9 +25,23 @@ type explained struct {
 func (e *explained) Error() string { return e.error.Error() + " (" + e.remedy + ")" }
 func (e *explained) Unwrap() error { return e.error }
 
+// where is what of the configuration an error is about: the keys under which a Postgres is found.
+type where struct{ dsn, password string }
+
+var anOutbox = outboxAt("NAME")
+
+func outboxAt(name string) where {
+	return where{"outboxes." + name + ".postgres", "outboxes." + name + ".password"}
+}
+
+func sinkAt(name string) where { return where{"sinks." + name + ".url", "sinks." + name + ".password"} }
+
+// explain is where.explain for an error of which nobody knows where it is from.
+func explain(err error) error { return anOutbox.explain(err) }
+
 // explain says under which keys of the configuration to look when a server refused the connection for who we are or how we speak.
 // Every other error it returns as it is.
-func explain(err error) error {
+func (at where) explain(err error) error {
 	var done *explained
 	if err == nil || errors.As(err, &done) {
 		return err
@@ -35,7 +50,7 @@ func explain(err error) error {
 	var pg *pgconn.ConnectError
 	switch {
 	case errors.As(err, &pg):
-		remedy = postgresRemedy(err)
+		remedy = at.postgresRemedy(err)
 	case errors.Is(err, registry.ErrUnavailable), errors.Is(err, registry.ErrUnauthorized):
 		remedy = registryRemedy(err)
 	default:
@@ -59,7 +74,16 @@ func kafkaRemedy(err error) string {
 	case errors.As(err, &eof), strings.Contains(text, "tls alert") || strings.Contains(text, "invalid large response size"):
 		return "is this the right listener? look at kafka.tls, which makes the client speak TLS, and at kafka.sasl"
 	}
+	if silent(err) {
+		return "something takes connections there and says nothing: is it a broker's port? look at kafka.brokers"
+	}
 	return tlsRemedy(err, "kafka.tls")
+}
+
+// silent says that a connection was made, and that nothing came over it.
+func silent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "read" && op.Timeout()
 }
 
 func registryRemedy(err error) string {
@@ -78,23 +102,23 @@ const (
 	invalidAuthorization = "28000"
 )
 
-func postgresRemedy(err error) string {
+func (at where) postgresRemedy(err error) string {
 	var said *pgconn.PgError
 	switch text := err.Error(); {
 	case errors.As(err, &said) && said.Code == invalidPassword:
-		return "look at the user in outboxes.NAME.postgres and at outboxes.NAME.password"
+		return "look at the user in " + at.dsn + " and at " + at.password
 	case errors.As(err, &said) && said.Code == invalidAuthorization && strings.Contains(said.Message, "no encryption"):
-		return "the server takes this user with TLS only: put sslmode=verify-full and sslrootcert=FILE into outboxes.NAME.postgres"
+		return "the server takes this user with TLS only: put sslmode=verify-full and sslrootcert=FILE into " + at.dsn
 	case errors.As(err, &said) && said.Code == invalidAuthorization:
 		return "the server's pg_hba.conf does not let this user in from here"
 	case strings.Contains(text, "server refused TLS"):
-		return "the server does not speak TLS: set ssl=on there, or sslmode in outboxes.NAME.postgres"
+		return "the server does not speak TLS: set ssl=on there, or sslmode in " + at.dsn
 	}
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	switch {
 	case errors.As(err, &unknown):
-		return "put sslrootcert=FILE into outboxes.NAME.postgres, a PEM file with the authority that signed the server's certificate"
+		return "put sslrootcert=FILE into " + at.dsn + ", a PEM file with the authority that signed the server's certificate"
 	case errors.As(err, &name):
 		return "connect under a name that is in the server's certificate"
 	}
@@ -133,8 +157,44 @@ func explainAttr(_ []string, a slog.Attr) slog.Attr {
 }
 
 // explainedRunner is a role whose readiness says what to do.
-type explainedRunner struct{ runner }
+type explainedRunner struct {
+	runner
+	at where
+}
 
-func (r explainedRunner) Ready() error { return explain(r.runner.Ready()) }
+func (r explainedRunner) Ready() error { return r.at.explain(r.runner.Ready()) }
 
-func (r explainedRunner) Run(ctx context.Context) error { return explain(r.runner.Run(ctx)) }
+func (r explainedRunner) Run(ctx context.Context) error { return r.at.explain(r.runner.Run(ctx)) }
+
+// logger returns a logger whose errors say what to do there.
+func (at where) logger(l *slog.Logger) *slog.Logger {
+	return slog.New(explainedHandler{l.Handler(), at})
+}
+
+// explainedHandler explains errors before explainAttr, which does not know where they are from.
+type explainedHandler struct {
+	slog.Handler
+	at where
+}
+
+func (h explainedHandler) Handle(ctx context.Context, r slog.Record) error {
+	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok {
+			if with := h.at.explain(err); with != err {
+				a.Value = slog.StringValue(oneLine(with))
+			}
+		}
+		out.AddAttrs(a)
+		return true
+	})
+	return h.Handler.Handle(ctx, out)
+}
+
+func (h explainedHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return explainedHandler{h.Handler.WithAttrs(attrs), h.at}
+}
+
+func (h explainedHandler) WithGroup(name string) slog.Handler {
+	return explainedHandler{h.Handler.WithGroup(name), h.at}
+}

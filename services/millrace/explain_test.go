@@ -1,14 +1,20 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/millrace/millrace/test/harness"
 )
@@ -61,5 +67,57 @@ func TestRegistryOverTLSWithAPassword(t *testing.T) {
 			t.Errorf("%s: shown: %v", c.name, err)
 		}
 		t.Log(c.name, err)
+	}
+}
+
+// Which Postgres refuses is told by the keys under which it stands: of a sink not those of an outbox, in errors and in log lines.
+func TestARefusedPostgresIsNamed(t *testing.T) {
+	refused := &pgconn.ConnectError{Config: &pgconn.Config{Host: "db"}}
+	reason := fmt.Errorf("open warehouse: %w: %w", refused, &pgconn.PgError{Code: "28P01", Message: "no"})
+	var lines strings.Builder
+	handler := slog.NewTextHandler(&lines, &slog.HandlerOptions{ReplaceAttr: explainAttr})
+	sinkAt("dwh").logger(slog.New(handler)).With("sink", "dwh").WithGroup("g").Warn("in trouble", "err", reason)
+	outboxAt("shop").logger(slog.New(handler)).Warn("in trouble", "err", reason)
+	slog.New(handler).Warn("in trouble", "err", reason)
+	role := explainedRunner{failing{reason}, sinkAt("dwh")}
+	for i, c := range []struct{ text, want string }{
+		{sinkAt("dwh").explain(reason).Error(), "look at the user in sinks.dwh.url and at sinks.dwh.password"},
+		{role.Ready().Error(), "sinks.dwh.url"},
+		{explain(sinkAt("dwh").explain(reason)).Error(), "sinks.dwh.url"},
+		{outboxAt("shop").explain(reason).Error(), "outboxes.shop.postgres"},
+		{strings.Split(lines.String(), "\n")[0], "sinks.dwh.url and at sinks.dwh.password"},
+		{strings.Split(lines.String(), "\n")[1], "outboxes.shop.postgres"},
+		{strings.Split(lines.String(), "\n")[2], "outboxes.NAME.postgres"},
+	} {
+		if !strings.Contains(c.text, c.want) || strings.Count(c.text, "look at") != 1 {
+			t.Errorf("%d: %s; want %q in it", i, c.text, c.want)
+		}
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Run(context.Context) error { return f.err }
+func (f failing) Ready() error              { return f.err }
+func (f failing) Status() any               { return nil }
+
+// A port that takes connections and is no broker's.
+func TestAPortThatSaysNothing(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.Read(make([]byte, 1))
+	if err := explain(fmt.Errorf("ask Kafka: %w", err)); !strings.Contains(err.Error(), "kafka.brokers") {
+		t.Error(err)
 	}
 }

@@ -41,7 +41,7 @@ relay resume". Exit status 1 if it is paused meanwhile.`,
 			return fmt.Errorf("outbox %s is not drained: %s", q.name, answer.Refused)
 		}
 		if *q.out == "json" {
-			return q.out.print(cmd.OutOrStdout(), answer, nil, nil)
+			return q.out.print(cmd.OutOrStdout(), pauseAnswer{q.name, answer.Pause, true, answer.Seq}, nil, nil)
 		}
 		text := fmt.Sprintf("outbox %s is drained: published up to seq %s", q.name, number(answer.Seq))
 		if answer.Pause != nil {

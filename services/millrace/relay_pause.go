@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/millrace/millrace/outbox/store"
 	"github.com/millrace/millrace/services/relay"
 )
 
@@ -86,9 +87,20 @@ func (q *question) turn(cmd *cobra.Command, doing string, put func(context.Conte
 	return q.printPause(cmd.OutOrStdout(), answer, leader != nil)
 }
 
+// pauseAnswer is what pause, resume and drain print as JSON.
+type pauseAnswer struct {
+	Outbox string `json:"outbox"`
+	// Pause is the one in force; nil for none.
+	Pause *store.Pause `json:"pause"`
+	// Led says that a relay leads the outbox and has heeded this.
+	Led bool `json:"led"`
+	// Seq is the millrace-seq up to which it was published then; 0 where no relay leads.
+	Seq int64 `json:"seq,omitempty"`
+}
+
 func (q *question) printPause(w io.Writer, a *relay.Answer, led bool) error {
 	if *q.out == "json" {
-		return q.out.print(w, a, nil, nil)
+		return q.out.print(w, pauseAnswer{q.name, a.Pause, led, a.Seq}, nil, nil)
 	}
 	text := "is not paused any more"
 	if a.Pause != nil {

@@ -67,7 +67,7 @@ func (c *Config) standings(ctx context.Context, names []string) ([]outboxStandin
 			cfg := c.Outboxes[name].Config
 			cfg.Outbox, cfg.Kafka, cfg.Schema = name, opts, c.Outboxes[name].schema()
 			s, err := relay.Stand(ctx, cfg)
-			all[i] = outboxStanding{Name: name, Standing: s, Error: text(err)}
+			all[i] = outboxStanding{Name: name, Standing: s, Error: outboxAt(name).text(err)}
 		})
 	}
 	looking.Wait()

@@ -3,6 +3,7 @@ package main
 import (
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/services/sink"
@@ -80,9 +81,9 @@ var (
 	urlScheme = regexp.MustCompile(`^\s*[a-zA-Z][a-zA-Z0-9+.-]*://`)
 	// keyword finds the secrets of a keyword=value connection string: quoted, or with its blanks escaped. A quote that is not
 	// closed hides the rest.
-	keyword = regexp.MustCompile(`(?is)(\w*(?:passw|pwd|secret|token)\w*)\s*=\s*(?:'(?:[^'\\]|\\.)*(?:'|\\?$)|(?:\\.|[^\s\\])*\\?)`)
+	keyword = regexp.MustCompile(`(?is)(\w*(?:pass|pwd|secret|token)\w*)\s*=\s*(?:'(?:[^'\\]|\\.)*(?:'|\\?$)|(?:\\.|[^\s\\])*\\?)`)
 	// secretName is a parameter of a URL that is not shown.
-	secretName = regexp.MustCompile(`(?i)passw|pwd|secret|token|api.?key`)
+	secretName = regexp.MustCompile(`(?i)pass|pwd|secret|token|api.?key`)
 )
 
 // hideURL hides the password of a URL, in its user information or as a parameter, or that of a keyword=value connection string.
@@ -107,6 +108,17 @@ func hideURL(s string) string {
 	}
 	return scheme + user + place
 }
+
+// shown is how an error shows what should be a connection string, or was to be one: without its secrets. What does not begin as a URL of
+// Postgres is not shown at all: it may be a password that was put into the wrong place.
+func shown(s string) string {
+	if !postgresURL.MatchString(s) {
+		return "this (not shown, for it may hold a password)"
+	}
+	return strconv.Quote(hideURL(s))
+}
+
+var postgresURL = regexp.MustCompile(`(?i)^\s*postgres(ql)?://`)
 
 func hideParameters(query string) string {
 	params := strings.FieldsFunc(query, func(r rune) bool { return r == '&' || r == ';' })

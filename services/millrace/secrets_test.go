@@ -122,3 +122,21 @@ sinks:
 		}
 	}
 }
+
+// What is no connection string is not shown: it may be a password in the wrong place, or one whose URL lost its beginning. Some of it pgx
+// would take for a setting of the server.
+func TestWhatIsNoConnectionStringIsNotShown(t *testing.T) {
+	for _, value := range []string{
+		"s3cret", "me:s3cret@db:5432/shop", "me:s3cret@db/shop?sslmode=disable", "//me:s3cret@db/shop", "s3cret=", "pass=s3cret port=x", "s3cret://x y%zz",
+		"postgres://me:s3cret@db:port/shop", "postgresql://me:s3cret@db/shop?sslmode=never",
+	} {
+		for _, key := range []string{"outboxes: {a: {postgres: %q}}", "sinks: {a: {kind: postgres, url: %q}}", "tracing: {otlp: %q}"} {
+			_, err := loadText(t, "kafka: {brokers: [a]}\nregistry: {url: http://r}\n"+fmt.Sprintf(key, value)+"\n")
+			if err == nil || !strings.Contains(err.Error(), ":3: ") {
+				t.Errorf("%s: %v", value, err)
+			} else if strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("shown: %v", err)
+			}
+		}
+	}
+}

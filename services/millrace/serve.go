@@ -26,7 +26,10 @@ type runner interface {
 }
 
 // relayRole is a relay as a runner.
-type relayRole struct{ *relay.Relay }
+type relayRole struct {
+	*relay.Relay
+	at where
+}
 
 // Note says that the outbox is paused: that is wanted, and so the relay is ready; or that it stands by, or what else a person may want to
 // know of one that works.
@@ -47,7 +50,7 @@ func (r relayRole) Note() string {
 func (r relayRole) Status() any {
 	s := r.Relay.Status()
 	if err := r.Relay.Ready(); err != nil && s.Reason != "" {
-		s.Reason = oneLine(explain(err))
+		s.Reason = oneLine(r.at.explain(err))
 	}
 	return s
 }
@@ -56,6 +59,7 @@ func (r relayRole) Status() any {
 type named struct {
 	name string
 	runner
+	at where
 }
 
 // choice says which roles a command runs.
@@ -115,13 +119,13 @@ func (c *Config) roles(w choice, server *ops.Server, logger *slog.Logger) ([]nam
 	var out []named
 	for _, name := range w.outboxes {
 		cfg := c.Outboxes[name].Config
-		cfg.Kafka, cfg.Registry, cfg.Logger, cfg.Metrics = opts, registry, logger.With("outbox", name), server.Metrics
+		cfg.Kafka, cfg.Registry, cfg.Logger, cfg.Metrics = opts, registry, outboxAt(name).logger(logger).With("outbox", name), server.Metrics
 		cfg.Tracer = c.tracer
 		one, err := relay.New(cfg)
 		if err != nil {
 			return nil, c.file.Errorf("outboxes."+name, "%v", err)
 		}
-		out = append(out, named{"relay " + name, relayRole{one}})
+		out = append(out, named{"relay " + name, relayRole{one, outboxAt(name)}, outboxAt(name)})
 	}
 	if len(w.sinks) == 0 {
 		return out, nil
@@ -135,9 +139,10 @@ func (c *Config) sinks(names []string, opts []kgo.Opt, registry *registry.Client
 	if err != nil {
 		return nil, err
 	}
-	parts := sink.Parts{Kafka: opts, Registry: registry, Catalogue: catalogue, Projections: projections, Logger: logger, Metrics: server.Metrics, Tracer: c.tracer}
+	parts := sink.Parts{Kafka: opts, Registry: registry, Catalogue: catalogue, Projections: projections, Metrics: server.Metrics, Tracer: c.tracer}
 	var out []named
 	for _, name := range names {
+		parts.Logger = sinkAt(name).logger(logger)
 		one, err := sink.New(*c.Sinks[name], parts)
 		if err := c.sinkError(name, err); err != nil {
 			return nil, err
@@ -145,7 +150,7 @@ func (c *Config) sinks(names []string, opts []kgo.Opt, registry *registry.Client
 		if h := one.Handler(); h != nil {
 			server.Handle("/v1/sinks/"+name+"/"+one.Path(), at("/v1/"+one.Path(), h))
 		}
-		out = append(out, named{"sink " + name, one})
+		out = append(out, named{"sink " + name, one, sinkAt(name)})
 	}
 	return out, nil
 }
@@ -189,7 +194,7 @@ func runAll(ctx context.Context, server *ops.Server, logger *slog.Logger, roles 
 // stop publishing. The process ends when none is left.
 func (c *crew) run(role named) {
 	noted, notes := role.runner.(interface{ Note() string })
-	role.runner = explainedRunner{role.runner}
+	role.runner = explainedRunner{role.runner, role.at}
 	shown := ops.Role{Name: role.name, Ready: role.Ready, Status: role.Status}
 	if notes {
 		shown.Note = noted.Note

@@ -51,7 +51,7 @@ func (s signalWriter) Write(b []byte) (int, error) { s <- string(b); return len(
 func TestOneFailedRoleLeavesTheOthers(t *testing.T) {
 	lines := make(signalWriter, 4)
 	a, b := newPart(), newPart()
-	url, stop, done := startAll(t, lines, named{"sink a", a}, named{"relay b", b})
+	url, stop, done := startAll(t, lines, named{name: "sink a", runner: a}, named{name: "relay b", runner: b})
 
 	a.end <- errors.New("no space left on device")
 	if line := <-lines; !strings.Contains(line, `level=ERROR msg="role stopped" role="sink a" left=1 err="no space left on device"`) {
@@ -72,7 +72,7 @@ func TestOneFailedRoleLeavesTheOthers(t *testing.T) {
 
 func TestTheProcessEndsWithItsLastRole(t *testing.T) {
 	a, b := newPart(), newPart()
-	_, _, done := startAll(t, io.Discard, named{"sink a", a}, named{"relay b", b})
+	_, _, done := startAll(t, io.Discard, named{name: "sink a", runner: a}, named{name: "relay b", runner: b})
 	a.end <- errors.New("first")
 	b.end <- nil // a role that ends unasked has failed as well
 	if err := <-done; err == nil || err.Error() != "sink a: first" && err.Error() != "relay b: ended by itself" {
@@ -85,7 +85,7 @@ func TestARoleThatFailsAtOnceIsNotTheLast(t *testing.T) {
 	lines := make(signalWriter, 4)
 	a, b := newPart(), newPart()
 	a.end <- errors.New("at once")
-	_, stop, done := startAll(t, lines, named{"sink a", a}, named{"relay b", b})
+	_, stop, done := startAll(t, lines, named{name: "sink a", runner: a}, named{name: "relay b", runner: b})
 	if line := <-lines; !strings.Contains(line, "left=1") {
 		t.Errorf("log: %s", line)
 	}
@@ -99,7 +99,7 @@ func TestARoleThatFailsAtOnceIsNotTheLast(t *testing.T) {
 }
 
 func TestStoppingIsNoFailure(t *testing.T) {
-	_, stop, done := startAll(t, io.Discard, named{"sink a", newPart()}, named{"relay b", newPart()})
+	_, stop, done := startAll(t, io.Discard, named{name: "sink a", runner: newPart()}, named{name: "relay b", runner: newPart()})
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)

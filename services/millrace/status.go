@@ -52,9 +52,9 @@ func newStatus(a *app) *cobra.Command {
 		Short: "Show how far every outbox is published and every sink has come",
 		Long: `Show how far every outbox is published and every sink has come: for an outbox,
 events published, events waiting, the age of the oldest of them, events parked,
-how much the table retains and since when, and when the cursor moved; for a
-sink, records still to apply, dead letters, processes, and the state of its
-consumer group.
+how much the table retains and since when, when the cursor moved, and whether it
+is paused; for a sink, records still to apply, dead letters, processes, and the
+state of its consumer group.
 
 It asks Postgres and Kafka, so it also answers when nothing of Millrace runs.
 Exit status 1 if one cannot be told.`,
@@ -103,7 +103,7 @@ func (c *Config) status(ctx context.Context) (*statusAnswer, error) {
 			cfg := c.Outboxes[name].Config
 			cfg.Kafka = opts
 			p, err := relay.Inspect(ctx, cfg)
-			s.Outboxes[i] = outboxStatus{Name: name, Progress: p, Error: text(err)}
+			s.Outboxes[i] = outboxStatus{Name: name, Progress: p, Error: outboxAt(name).text(err)}
 		})
 	}
 	for i, name := range sorted(c.Sinks) {
@@ -113,7 +113,7 @@ func (c *Config) status(ctx context.Context) (*statusAnswer, error) {
 			if err == nil {
 				row, err = groupStatus(ctx, adm, name, topics)
 			}
-			row.Name, row.Kind, row.Error = name, c.Sinks[name].Kind, text(err)
+			row.Name, row.Kind, row.Error = name, c.Sinks[name].Kind, sinkAt(name).text(err)
 			s.Sinks[i] = row
 		})
 	}
@@ -168,6 +168,9 @@ func (s *statusAnswer) print(w io.Writer, out *format) error {
 			trouble = append(trouble, "outbox "+o.Name+": "+o.Error)
 		} else if o.Retention.Delayed != "" {
 			trouble = append(trouble, stays(o.Name, o.Retention))
+		}
+		if o.Pause != nil {
+			trouble = append(trouble, clean("outbox "+o.Name+" "+pauseText(o.Pause.By, o.Pause.Since, o.Pause.Reason)))
 		}
 	}
 	for _, k := range s.Sinks {
@@ -269,7 +272,7 @@ func (s *statusAnswer) failed() error {
 	return nil
 }
 
-func text(err error) string {
+func (at where) text(err error) string {
 	if err == nil {
 		return ""
 	}
@@ -277,7 +280,7 @@ func text(err error) string {
 	if errors.As(err, &pg) && (pg.Code == undefinedTable || pg.Code == undefinedSchema) {
 		return "its tables are missing: run millrace migrate up"
 	}
-	return oneLine(explain(err))
+	return oneLine(at.explain(err))
 }
 
 // What Postgres says of tables that were never made.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -62,10 +63,10 @@ func (c *Config) validateOutbox(name string) error {
 	if o == nil || o.Postgres == "" {
 		return c.file.Errorf(key+".postgres", "is missing: the connection string of the application's database")
 	}
-	o.Postgres = withPassword(o.Postgres, o.Password)
-	if _, err := pgx.ParseConfig(o.Postgres); err != nil {
-		// Some of these errors repeat parts of the string, which can hold a password.
-		return c.file.Errorf(key+".postgres", "%q is no connection string such as postgres://user:password@host:5432/database", hideURL(o.Postgres))
+	given := o.Postgres
+	o.Postgres = withPassword(given, o.Password)
+	if !isConnectionString(o.Postgres) {
+		return c.file.Errorf(key+".postgres", "%s is no connection string such as postgres://user:password@host:5432/database", shown(given))
 	}
 	err := o.prepare(name)
 	var field *relay.FieldError
@@ -79,6 +80,27 @@ func (c *Config) validateOutbox(name string) error {
 	}
 	return nil
 }
+
+// isConnectionString says whether Postgres can be reached by s. The errors of pgx are not shown: some repeat parts of the string, which
+// can hold a password.
+func isConnectionString(s string) bool {
+	cfg, err := pgx.ParseConfig(s)
+	if err != nil || !urlScheme.MatchString(s) && !whereabouts.MatchString(s) {
+		return false
+	}
+	for name := range cfg.RuntimeParams { // what is none of pgx's is one of the server's: or part of a URL without its beginning
+		if !serverParameter.MatchString(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// whereabouts is what a keyword=value connection string says of where to connect, and as whom. One without any is more likely a password
+// with a sign of equality in it.
+var whereabouts = regexp.MustCompile(`(?i)(^|\s)(host|hostaddr|port|dbname|database|user|service)\s*=`)
+
+var serverParameter = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 
 // validateApart refuses outboxes that are the same tables, or write to the same topic: versions compare within one outbox and topic.
 func (c *Config) validateApart() error {
@@ -111,6 +133,9 @@ func (c *Config) validateSinks() error {
 			s.Path = c.abs(s.Path)
 		}
 		if s.Kind == "postgres" {
+			if s.URL != "" && !isConnectionString(s.URL) {
+				return c.file.Errorf(key+".url", "%s is no connection string such as postgres://user:password@host:5432/database", shown(s.URL))
+			}
 			s.URL = withPassword(s.URL, s.Password)
 		}
 		if err := c.sinkError(name, s.Check()); err != nil {

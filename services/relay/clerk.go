@@ -162,8 +162,16 @@ func (c *clerk) finish(l *loop) error {
 		c.pause, j.answer.Pause = pause, pause
 	}
 	c.desk.answer(j.id, &j.answer, pause)
+	c.tell(j)
 	c.job = nil
 	return nil
+}
+
+// tell logs what was done to parked events at somebody's word.
+func (c *clerk) tell(j *job) {
+	if a := &j.answer; a.Released+a.Discarded+a.Stopped > 0 {
+		c.cfg.Logger.Info("parked events released or discarded", "request", j.id, "by", j.by, "released", a.Released, "discarded", a.Discarded, "stopped", a.Stopped)
+	}
 }
 
 // interrupt ends a request in the middle because the outbox is paused. What was made to move goes on after the pause.

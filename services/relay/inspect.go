@@ -28,6 +28,8 @@ type Progress struct {
 	Oldest time.Time `json:"oldest,omitzero"`
 	// Parked counts the events held back.
 	Parked int64 `json:"parked"`
+	// Pause is nil while the outbox is not paused.
+	Pause *store.Pause `json:"pause"`
 	// Retention is what the table holds; zero where the role may not see it.
 	Retention RetentionStatus `json:"retention,omitzero"`
 }
@@ -81,6 +83,11 @@ func Inspect(ctx context.Context, cfg Config) (Progress, error) {
 	if err != nil {
 		return p, wrap(err, "count what is not published yet")
 	}
+	wanted, err := store.LookForRequests(ctx, conn, cfg.Schema, 0)
+	if err != nil && !store.NoRequests(err) {
+		return p, wrap(err, "ask whether it is paused")
+	}
+	p.Pause = wanted.Pause
 	if last == nil {
 		last = &store.Snapshot{}
 	}

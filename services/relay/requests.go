@@ -125,9 +125,19 @@ func (q *requests) look(ctx context.Context) (err error) {
 			seen.Pause = a.pause // of the loop's, and not written yet
 		}
 	}
-	q.r.status.paused(seen.Pause)
+	q.tellPause(q.r.status.paused(seen.Pause), seen.Pause)
 	q.seen, q.fresh = seen, true
 	return nil
+}
+
+// tellPause logs that a pause began or ended. A relay that begins to lead says so as well.
+func (q *requests) tellPause(before, now *store.Pause) {
+	switch {
+	case before == nil && now != nil:
+		q.r.cfg.Logger.Info("outbox paused, nothing is published", "by", now.By, "since", now.Since, "reason", now.Reason)
+	case before != nil && now == nil:
+		q.r.cfg.Logger.Info("outbox resumed", "paused_by", before.By, "after", time.Since(before.Since).Round(time.Second))
+	}
 }
 
 // without tells, once, that this outbox cannot be operated by requests. Publishing does not depend on them.

@@ -14,8 +14,6 @@ type Standing struct {
 	Progress
 	// Leader is the database session of the relay that leads; nil if none does.
 	Leader *store.Session `json:"leader"`
-	// Pause is nil while the outbox is not paused.
-	Pause *store.Pause `json:"pause"`
 	// Asked says that a request waits for the relay, or is being carried out: its id, 0 for none.
 	Asked int64 `json:"request,omitempty"`
 }
@@ -39,7 +37,6 @@ func Stand(ctx context.Context, cfg Config) (Standing, error) {
 	if store.NoRequests(err) {
 		return s, nil
 	}
-	s.Pause = wanted.Pause
 	if wanted.Work != nil {
 		s.Asked = wanted.Work.ID
 	}

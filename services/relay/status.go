@@ -130,11 +130,13 @@ func (s *status) parked(n int64) {
 	s.metrics.held(n)
 }
 
-func (s *status) paused(p *store.Pause) {
+// paused takes the pause that is in force, and returns the one before.
+func (s *status) paused(p *store.Pause) (before *store.Pause) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.s.Paused = p
+	before, s.s.Paused = s.s.Paused, p
 	s.metrics.paused(p != nil)
+	return before
 }
 
 func (s *status) restarted(err error) {

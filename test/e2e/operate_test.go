@@ -48,6 +48,7 @@ func TestParkedEventsAreShownReleasedAndDiscarded(t *testing.T) {
 	if text := s.ok("parked", "discard", bad, "--yes"); !strings.Contains(text, "1 released, 1 discarded") {
 		t.Errorf("%s", text)
 	}
+	relay.WaitLine(t, `msg="parked events released or discarded"`, patience)
 	s.waitStatus("two published, none parked", func(v statusView) bool { return v.Outboxes[0].Seq == 2 && v.Outboxes[0].Parked == 0 })
 	if said := s.fails(1, "parked", "show", bad); !strings.Contains(said, "is not parked") {
 		t.Errorf("%s", said)
@@ -88,7 +89,16 @@ func TestAnOutboxIsPausedDrainedAndResumed(t *testing.T) {
 	if text := s.ok("relay", "status"); !strings.Contains(text, "(a test)") || !strings.Contains(text, "LEADER") {
 		t.Errorf("%s", text)
 	}
+	if text := s.ok("status"); !strings.Contains(text, "outbox "+s.name+" is paused by") || !strings.Contains(text, "(a test)") {
+		t.Errorf("%s", text)
+	}
 	if text := s.ok("relay", "resume"); !strings.Contains(text, "is not paused") {
+		t.Errorf("%s", text)
+	}
+	for _, want := range []string{`msg="outbox paused, nothing is published"`, `reason="a test"`, `msg="outbox resumed"`} {
+		relay.WaitLine(t, want, patience)
+	}
+	if text := s.ok("relay", "resume", "-o", "json"); !strings.Contains(text, `"pause": null`) || !strings.Contains(text, `"led": true`) || strings.Contains(text, "released") {
 		t.Errorf("%s", text)
 	}
 	if text := s.ok("relay", "drain", "--pause"); !strings.Contains(text, "published up to seq 1, and it is paused by") {

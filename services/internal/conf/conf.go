@@ -23,14 +23,15 @@ type File struct {
 	// Path is the path the file was loaded from.
 	Path string
 	root *ast.File
-	// secrets are what ${file:PATH} put into values.
+	// secrets are what ${file:PATH} put into values, and ${VAR} where VAR is named like a secret.
 	secrets []string
 }
 
 // Load reads the file at path into dst, a pointer to a struct with yaml tags. Unknown and doubled keys are errors.
 // ${VAR} and ${VAR:-default} in values are replaced from the environment; a variable that is not set and has no default is an
 // error, and $${ is a literal ${. ${file:PATH} is replaced by what a file holds, without the newline at its end: the way to give a
-// secret that is mounted as a file. PATH is relative to the folder of the configuration; no error shows what such a file holds. Durations also take days and weeks (7d, 2w) and "forever", which is Forever.
+// secret that is mounted as a file. PATH is relative to the folder of the configuration; no error shows what such a file holds,
+// nor what a variable does whose name says that it is a secret (PASSWORD, TOKEN). Durations also take days and weeks (7d, 2w) and "forever", which is Forever.
 // Every error is an *Error.
 func Load(path string, dst any) (*File, error) {
 	raw, err := read(path)

@@ -160,7 +160,7 @@ func TestAFileThatCannotFillAValueIsNamed(t *testing.T) {
 		{"kafka: {brokers: [\"${file:empty}\"]}", ":1: kafka.brokers.0: file DIR/empty: is empty"},
 		{"kafka: {brokers: [\"${file:zero}\"]}", ":1: kafka.brokers.0: file DIR/zero: holds a zero byte: it is no text"},
 		{"kafka: {brokers: [\"${file:huge}\"]}", ":1: kafka.brokers.0: file DIR/huge: is larger than 65536 bytes"},
-		{"sinks: {a: {wait: \"${file:secret}\"}}", ":1: sinks.a.wait: \"xxxxx\" is no duration: write for example 500ms, 30s, 12h, 7d or forever"},
+		{"sinks: {a: {wait: \"${file:secret}\"}}", ":1: sinks.a.wait: this (not shown, for it may be a secret) is no duration: write for example 500ms, 30s, 12h, 7d or forever"},
 		{"sinks: {a: {workers: \"${file:secret}\"}}", ":1: sinks.a.workers: string where int is wanted"},
 	} {
 		path := filepath.Join(dir, "millrace.yaml")
@@ -188,6 +188,35 @@ func TestAFileThatCannotFillAValueIsNamed(t *testing.T) {
 		t.Fatal(err, s)
 	}
 	if got := f.Errorf("sinks.a.kind", "unknown kind %q", s.Sinks["a"].Kind).Error(); got != path+`:1: sinks.a.kind: unknown kind "xxxxx"` {
+		t.Error(got)
+	}
+}
+
+// What a variable holds that is named like a secret is not shown, wherever it was put; nor is a literal in the place of a duration that
+// nobody meant as one.
+func TestErrorsShowNoSecretInTheWrongPlace(t *testing.T) {
+	env := map[string]string{"DB_PASSWORD": "hunter", "API_TOKEN": "12345m"}
+	for _, c := range []struct{ text, want string }{
+		{"sinks:\n  a: {wait: '${DB_PASSWORD}'}\n", `"xxxxx" is no duration`},
+		{"sinks:\n  a: {wait: 'pw-${API_TOKEN}'}\n", `(not shown`},
+		{"sinks:\n  a: {wait: 'hunter-2!'}\n", `this (not shown, for it may be a secret) is no duration`},
+		{"sinks:\n  a: {wait: 7 days}\n", `"7 days" is no duration`},
+	} {
+		_, _, err := parse(t, c.text, env)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s got %v\n want %s", c.text, err, c.want)
+		}
+		for e := err; e != nil; e = errors.Unwrap(e) {
+			if strings.Contains(e.Error(), "hunter") || strings.Contains(e.Error(), "12345") {
+				t.Errorf("shown: %v", e)
+			}
+		}
+	}
+	s, f, err := parse(t, "kafka: {brokers: ['${API_TOKEN}', '${DB_PASSWORD}']}\nsinks: {a: {workers: '${PASS_N}'}}\n", map[string]string{"DB_PASSWORD": "hunter", "API_TOKEN": "007", "PASS_N": "12345"})
+	if err != nil || s.Kafka.Brokers[0] != "007" || s.Sinks["a"].Workers != 12345 {
+		t.Fatal(err, s)
+	}
+	if got := f.Errorf("kafka.brokers", "%q", s.Kafka.Brokers).Error(); !strings.Contains(got, `["007" "xxxxx"]`) {
 		t.Error(got)
 	}
 }

@@ -63,7 +63,7 @@ func times(s, suffix string, unit time.Duration) (time.Duration, error) {
 }
 
 func durationError(s string) error {
-	return fmt.Errorf("%q is no duration: write for example 500ms, 30s, 12h, 7d or forever", s)
+	return fmt.Errorf("%s is no duration: write for example 500ms, 30s, 12h, 7d or forever", shown(s))
 }
 
 // badDuration walks the document beside the type it was to fill and returns the dotted key and line of the first duration or

@@ -16,14 +16,21 @@ var variable = regexp.MustCompile(`\$?\$\{(?:file:([^-}][^}]*)|([A-Za-z_][A-Za-z
 // unclosed is a variable, or the name of a file, that was to be one: nobody means such text.
 var unclosed = regexp.MustCompile(`^\$\{(file:|[A-Za-z_])[^}]*$`)
 
+// secretName is how variables are called that hold a secret. One that is shorter than minSecret is hidden nowhere: it would be found in
+// every other word.
+var secretName = regexp.MustCompile(`(?i)pass|pwd|secret|token|credential|api_?key`)
+
+const minSecret = 4
+
 var errUnclosed = errors.New("begins with ${ and has no closing brace")
 
 // expander replaces variables and the names of files in values.
 type expander struct {
 	file   string
 	lookup func(string) (string, bool)
-	// secrets are what was read from files: errors never show it.
+	// secrets are what was read from files, and from variables that are named like secrets: errors never show them.
 	secrets []string
+	files   int // how many of them are from files
 }
 
 // expand replaces variables in every scalar value below n. It works on the parsed tree, so that what a variable holds
@@ -34,7 +41,7 @@ func (e *expander) expand(n ast.Node) error {
 		if !strings.Contains(s.Value, "${") {
 			return nil, nil
 		}
-		before := len(e.secrets)
+		read := e.files
 		text, err := e.substitute(s.Value)
 		if err == nil && unclosed.MatchString(s.Value) {
 			err = errUnclosed
@@ -42,7 +49,7 @@ func (e *expander) expand(n ast.Node) error {
 		if err != nil {
 			return nil, &Error{File: e.file, Line: s.GetToken().Position.Line, Key: key, Msg: err.Error()}
 		}
-		if len(e.secrets) == before && variable.FindString(s.Value) == s.Value {
+		if e.files == read && variable.FindString(s.Value) == s.Value {
 			if typed := typedScalar(text, s); typed != nil {
 				return typed, nil
 			}
@@ -76,6 +83,9 @@ func (e *expander) substitute(s string) (string, error) {
 
 func (e *expander) variable(name string, has bool, other string) (string, error) {
 	if v, ok := e.lookup(name); ok && (v != "" || !has) {
+		if len(v) >= minSecret && secretName.MatchString(name) {
+			e.secrets = append(e.secrets, v)
+		}
 		return v, nil
 	}
 	if !has {
@@ -94,7 +104,7 @@ func (e *expander) secret(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("file %s: %w", path, err)
 	}
-	e.secrets = append(e.secrets, text)
+	e.secrets, e.files = append(e.secrets, text), e.files+1
 	return text, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -51,6 +53,17 @@ func readRegular(path string) ([]byte, error) {
 		err = fmt.Errorf("is larger than %d bytes", maxSecret)
 	}
 	return raw, err
+}
+
+// measure is a number, a word, or both: what somebody may have meant as a duration or a size.
+var measure = regexp.MustCompile(`^-?[0-9]*[.,]?[0-9]*\s?[a-zA-Z]{0,9}$`)
+
+// shown is a value as an error shows it. What was hardly meant for where it stands may be a secret that belongs elsewhere.
+func shown(s string) string {
+	if !measure.MatchString(s) {
+		return "this (not shown, for it may be a secret)"
+	}
+	return strconv.Quote(s)
 }
 
 // hide replaces the secrets in a text.

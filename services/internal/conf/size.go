@@ -38,7 +38,7 @@ func ParseSize(s string) (Size, error) {
 		}
 		break
 	}
-	return 0, fmt.Errorf("%q is no size: write for example 512MiB or 20GiB", s)
+	return 0, fmt.Errorf("%s is no size: write for example 512MiB or 20GiB", shown(s))
 }
 
 // String writes a size so that ParseSize reads the same.

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -45,6 +46,17 @@ func found(s Severity, what, why, mend string) []Finding {
 
 // away is the only finding about a system that does not answer.
 func (s Site) away(system, outbox, why string, err error) []Finding {
-	return []Finding{{System: system, Outbox: outbox, Check: "reachable", Severity: Error, What: strings.Join(strings.Fields(s.Explain(err).Error()), " "), Why: why,
+	return []Finding{{System: system, Outbox: outbox, Check: "reachable", Severity: Error, What: oneLine(s.Explain(err)), Why: why,
 		Mend: "see that it runs and is reached from here, then: millrace doctor"}}
+}
+
+// oneLine is an error in a line; what it says twice, as a database does that was tried with TLS and without, is said once.
+func oneLine(err error) string {
+	var parts []string
+	for _, line := range strings.Split(err.Error(), "\n") {
+		if line = strings.Join(strings.Fields(line), " "); line != "" && !slices.Contains(parts, line) {
+			parts = append(parts, line)
+		}
+	}
+	return strings.ReplaceAll(strings.Join(parts, "; "), ":; ", ": ")
 }

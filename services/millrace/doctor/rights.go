@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -42,6 +43,28 @@ func (c *cluster) acl(resource string, operations ...string) string {
 		cmp.Or(c.site.Principal, "User:NAME"), strings.Join(operations, " --operation "), resource)
 }
 
+// shortPause and longPause are the first and the last pause before the coordinator is asked for again: a cluster that nobody has published
+// to in transactions makes the topic of the coordinators when it is first asked.
+const (
+	shortPause = 200 * time.Millisecond
+	longPause  = 1600 * time.Millisecond
+)
+
+func coordinatorAway(err error) bool {
+	return errors.Is(err, kerr.CoordinatorNotAvailable) || errors.Is(err, kerr.CoordinatorLoadInProgress) || errors.Is(err, kerr.NotCoordinator)
+}
+
+// describe asks for the state of the transactions.
+func (i *ids) describe(ctx context.Context, names []string) error {
+	told, err := i.adm.DescribeTransactions(ctx, names...)
+	for _, d := range told {
+		if err == nil && d.Err != nil && !errors.Is(d.Err, kerr.TransactionalIDNotFound) {
+			err = d.Err
+		}
+	}
+	return err
+}
+
 // transactionalIDs asks for the state of the transactions, which needs DESCRIBE, and looks for WRITE in the rules, where those may be
 // read. To try would be to fence the relay that is at work.
 func transactionalIDs(ctx context.Context, i *ids) ([]Finding, error) {
@@ -52,12 +75,13 @@ func transactionalIDs(ctx context.Context, i *ids) ([]Finding, error) {
 	prefix := strings.TrimRight(names[0], "01")
 	mend := i.acl("--transactional-id "+prefix+" --resource-pattern-type prefixed", "Write", "Describe")
 	const why = "the relay cannot begin a transaction: nothing is published"
-	told, err := i.adm.DescribeTransactions(ctx, names...)
-	if err == nil {
-		for _, d := range told {
-			if d.Err != nil && !errors.Is(d.Err, kerr.TransactionalIDNotFound) {
-				err = d.Err
-			}
+	err := i.describe(ctx, names)
+	for pause := shortPause; coordinatorAway(err) && pause <= longPause; pause *= 2 {
+		select {
+		case <-time.After(pause):
+			err = i.describe(ctx, names)
+		case <-ctx.Done():
+			return nil, err
 		}
 	}
 	switch {
