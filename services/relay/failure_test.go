@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
@@ -109,7 +110,32 @@ func TestPromise3TwoHalfFencedRelaysNeverCommitTheSameTransaction(t *testing.T) 
 			}
 		}
 		r.checkPublished()
+		r.oneOfEach()
 	})
+}
+
+// oneOfEach sees that no transaction was committed twice: each commits a cursor that counts it.
+func (r *rig) oneOfEach() {
+	r.t.Helper()
+	last := int64(0)
+	for _, rec := range r.committed(relay.CursorTopic(r.name)) {
+		var cursor struct {
+			T int64 `json:"t"`
+		}
+		if rec.Partition != 0 { // which holds no cursors
+			continue
+		}
+		if err := json.Unmarshal(rec.Value, &cursor); err != nil {
+			r.t.Fatalf("cursor at offset %d: %v", rec.Offset, err)
+		}
+		if cursor.T <= last {
+			r.t.Errorf("transaction %d is committed, at offset %d, behind transaction %d", cursor.T, rec.Offset, last)
+		}
+		last = cursor.T
+	}
+	if last == 0 {
+		r.t.Error("no cursor is committed")
+	}
 }
 
 // Promise 3: the broker aborts a transaction that took too long, under a leader that still leads: nothing behind it is committed, and it

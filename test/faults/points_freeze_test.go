@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -127,8 +128,33 @@ func TestPromise3TwoRelaysThatEachFencedOneIDRecover(t *testing.T) {
 			return leads(x) && standby(y) || standby(x) && leads(y), x.State + x.Reason + ", " + y.State + y.Reason
 		})
 		w.verify()
+		w.oneOfEach()
 		a.stop()
 		b.stop()
+	}
+}
+
+// oneOfEach sees that no transaction was committed twice, whoever it was by: each commits a cursor that counts it.
+func (w *world) oneOfEach() {
+	w.t.Helper()
+	last := int64(0)
+	for _, r := range w.records(w.cursorTopic()) {
+		var cursor struct {
+			T int64 `json:"t"`
+		}
+		if r.Partition != 0 { // which holds no cursors
+			continue
+		}
+		if err := json.Unmarshal(r.Value, &cursor); err != nil {
+			w.t.Fatalf("cursor at offset %d: %v", r.Offset, err)
+		}
+		if cursor.T <= last {
+			w.t.Errorf("transaction %d is committed, at offset %d, behind transaction %d", cursor.T, r.Offset, last)
+		}
+		last = cursor.T
+	}
+	if last == 0 {
+		w.t.Error("no cursor is committed")
 	}
 }
 
