@@ -34,7 +34,7 @@
 //	clerk.go, job.go       carries it out between transactions; release.go, discard.go, contents.go, ahead.go
 //	poison.go, probe.go    what becomes of a bad event; the registry is asked again when it did not answer
 //	show.go, stand.go      one parked event; how an outbox stands
-//	wire.go                records become Kafka's record batches; limits.go knows how much each topic takes
+//	wire.go                records become Kafka's record batches; limits.go knows how much each topic takes, stamps.go how old it may be
 //	txn.go, send.go        transactions under two ids in turn, sent batch by batch; producer.go does it by franz-go's producer for
 //	                       brokers before 4.0
 //	delivery.go, atleastonce.go

@@ -36,7 +36,9 @@ type framer struct {
 	highest func(ctx context.Context, topic string) (int64, error)
 	// limit returns the size of the largest record that a topic takes.
 	limit func(topic string) int
-	now   func() time.Time
+	// span returns how far from now a topic takes timestamps; nil knows of no bounds but the brokers' own.
+	span func(topic string) span
+	now  func() time.Time
 	// repeat is set when the cursor was found in a page that had been announced.
 	repeat *repeat
 	// halt is the error to end with once the page that was framed last is published, as far as it was framed.
@@ -204,7 +206,7 @@ func (f *framer) add(b *batch, e *store.Event, value []byte, writer []pair, seq 
 	r.Topic, r.Value, r.Key = e.Topic, value, b.text(e.Key)
 	r.Partition = partitionOf(r.Key, partitions)
 	var exact bool
-	r.Timestamp, exact = f.timestamp(e.OccurredAt)
+	r.Timestamp, exact = f.stamp(e.Topic, e.OccurredAt)
 	r.Headers = f.appendHeaders(b, e, seq, writer, !exact)
 	if f.cfg.Tracer != nil {
 		b.trace(e, writer, r.Partition, len(value))

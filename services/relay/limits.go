@@ -27,10 +27,11 @@ type limits struct {
 
 	mu    sync.Mutex // guards the following
 	known map[string]int
+	spans map[string]span
 }
 
 func newLimits(cfg Config, refused map[string]int) *limits {
-	return &limits{cfg: cfg, refused: refused, known: map[string]int{}}
+	return &limits{cfg: cfg, refused: refused, known: map[string]int{}, spans: map[string]span{}}
 }
 
 // batch returns the size of the largest batch to send to a topic.
@@ -87,7 +88,8 @@ func tooLarge(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
 }
 
-// readLimits reads the max.message.bytes of topics. Without the right to read configs they stay unknown.
+// readLimits reads the max.message.bytes of topics, and how far from now they take timestamps. Without the right to read configs they
+// stay unknown.
 func (t *topics) readLimits(ctx context.Context, names ...string) error {
 	described, err := t.admin.DescribeTopicConfigs(ctx, names...)
 	if err != nil && !mayNot(err) {
@@ -95,6 +97,9 @@ func (t *topics) readLimits(ctx context.Context, names ...string) error {
 	}
 	for _, resource := range described {
 		for _, c := range resource.Configs {
+			if c.Key == configBefore || c.Key == configAfter {
+				t.limits.setSpan(resource.Name, c.Key, c.MaybeValue())
+			}
 			if c.Key != "max.message.bytes" {
 				continue
 			}

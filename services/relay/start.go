@@ -197,7 +197,7 @@ func (s *session) newFramer(
 	s.framer = &framer{
 		cfg: s.cfg, source: []byte(s.cfg.Source), ids: ids, lines: parked.lines, pins: &s.r.pins,
 		partitions: s.topics.partitions, highest: s.topics.highestSeq,
-		limit: s.topics.limits.record, now: time.Now,
+		limit: s.topics.limits.record, span: s.topics.limits.span, now: time.Now,
 	}
 	if d, ok := s.producer.(*direct); ok {
 		s.framer.encoder = d.newEncoder()
