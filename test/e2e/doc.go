@@ -8,6 +8,7 @@
 //	export_test.go    topics as Avro files, read back by other libraries
 //	parked_test.go    an event that does not fit: its key waits, everything else goes on
 //	hostile_test.go   messages that are no events: dead letters
+//	webhook_test.go   events posted to a partner, killed in the middle; purges of a CDN
 //	config_test.go    mistakes in the configuration, and secrets in it
 //	usage_test.go     help, versions, wrong command lines, nothing that answers
 //	away_test.go      servers that are away at the start, and later
