@@ -338,7 +338,7 @@ func (f *fortress) refused(t *testing.T) {
 		{name: "Kafka: no credentials", old: `sasl: {mechanism: "${MECHANISM}", username: carrier, password: "${file:secrets/kafka}"}`, new: "sasl: {}", want: []string{"kafka.sasl"}},
 		{name: "Kafka: credentials nobody asks for", values: []string{"KAFKA", f.kafka.Brokers[0]}, old: trusted, new: "tls: {}", want: []string{"kafka.sasl"}},
 		{name: "Kafka: no client certificate", values: []string{"KAFKA", f.kafka.Listener["SSL"]}, want: []string{"client certificate"}},
-		{name: "Postgres: wrong password", old: "${file:secrets/postgres}", new: wrongSecret, want: []string{"28P01", "look at the user in outboxes.post.postgres and at outboxes.post.password"}},
+		{name: "Postgres: wrong password", old: "${file:secrets/postgres}", new: wrongSecret, want: []string{"28P01", "outboxes." + s.name + ".password"}},
 		{name: "Postgres: wrong authority", values: []string{"DATABASE_URL", f.dsn("sslmode=verify-full&sslrootcert=" + other)}, want: []string{"sslrootcert=FILE"}},
 		{name: "Postgres: another name", values: []string{"DATABASE_URL", strings.Replace(f.dsn("sslmode=verify-full&sslrootcert="+f.authority.File), "localhost", "127.0.0.1", 1)},
 			want: []string{"name that is in the server's certificate"}},
