@@ -310,6 +310,13 @@ func (f *Fold) committed(o *owned, w *work) {
 	}
 }
 
+// QuarantinedKeys is the number of keys that wait behind an event which could not be applied, in the partitions of this process.
+func (f *Fold) QuarantinedKeys() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.quarantinedLocked()
+}
+
 func (f *Fold) quarantinedLocked() int {
 	n := 0
 	for _, o := range f.owned {

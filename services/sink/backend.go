@@ -73,7 +73,7 @@ var kinds = map[string]kind{
 }
 
 func openDuckDB(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
-	w, err := duckdb.Open(duckdb.Config{Path: cfg.Path, Projections: projections, Logger: logger})
+	w, err := duckdb.Open(duckdb.Config{Path: cfg.Path, Projections: projections, Logger: logger, Registerer: cfg.metrics})
 	if err != nil {
 		return backend{}, fmt.Errorf("open the warehouse: %w", err)
 	}
@@ -86,6 +86,7 @@ func checkPostgres(cfg Config) error { return postgres.CheckURL(cfg.URL) }
 func openPostgres(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
 	w, err := postgres.Open(postgres.Config{
 		URL: cfg.URL, Schema: cfg.Schema, Bronze: postgres.Bronze(cfg.Bronze), Projections: projections, Connections: cfg.Connections, Logger: logger,
+		Registerer: cfg.metrics,
 	})
 	if err != nil {
 		return backend{}, fmt.Errorf("open the warehouse: %w", err)
@@ -111,7 +112,7 @@ func openOpenSearch(cfg Config, _ Parts, projections []fold.Projection, logger *
 	}
 	s, err := opensearch.Open(opensearch.Config{
 		URL: cfg.URL, Username: cfg.Username, Password: cfg.Password, TLS: secure, Prefix: cfg.IndexPrefix, Generation: cfg.Generation,
-		RefreshInterval: cfg.RefreshInterval, Compress: cfg.Compress, Projections: projections, Logger: logger,
+		RefreshInterval: cfg.RefreshInterval, Compress: cfg.Compress, Projections: projections, Logger: logger, Registerer: cfg.metrics,
 	})
 	if err != nil {
 		return backend{}, err

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/cache/purge"
 	"github.com/millrace/millrace/consumers/fold"
@@ -78,6 +80,9 @@ type Config struct {
 	// SessionTimeout is how long the partitions of a process that was killed wait before the group gives them to another, or to its
 	// successor. Default 10 s for an embedded backend, whose store belongs to one process anyway; 45 s, as Kafka has it, for others.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
+
+	// metrics takes those of the backend; Run sets it.
+	metrics prometheus.Registerer
 }
 
 // Purge says how a CDN is told to forget what is tagged with a cache key; see consumers/cache/purge.

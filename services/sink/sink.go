@@ -34,7 +34,7 @@ type Parts struct {
 	Logger *slog.Logger
 	// Tracer makes the consumer's spans; nil for none.
 	Tracer trace.Tracer
-	// Metrics takes the metrics of the consumer and of the fold.
+	// Metrics takes the metrics of the consumer, of the fold and of the backend, each with the name of the sink; nil: kept nowhere.
 	Metrics prometheus.Registerer
 }
 
@@ -47,8 +47,9 @@ type Sink struct {
 	topics []string
 
 	mu sync.Mutex // guards the following
-	// consumer and handler are nil until the backend is open.
+	// consumer, folder and handler are nil until the backend is open.
 	consumer *consumers.Consumer
+	folder   *fold.Fold
 	handler  http.Handler
 	// trouble is why there is no consumer.
 	trouble error
@@ -82,7 +83,7 @@ func (s *Sink) Run(ctx context.Context) error {
 		return err
 	}
 	err = s.consume(ctx, b)
-	s.set(nil, nil, err)
+	s.set(nil, nil, nil, err)
 	return errors.Join(err, b.Close())
 }
 
@@ -90,14 +91,19 @@ func (s *Sink) Run(ctx context.Context) error {
 func (s *Sink) open(ctx context.Context) (backend, error) {
 	pause := openRetryMin
 	for told := false; ; {
-		b, err := kinds[s.cfg.Kind].open(s.cfg, s.parts, s.keep, s.logger)
+		cfg, metrics := s.cfg, prometheus.NewRegistry()
+		cfg.metrics = metrics // of this attempt: another one makes its own
+		b, err := kinds[s.cfg.Kind].open(cfg, s.parts, s.keep, s.logger)
 		if err == nil {
+			if err := s.expose(metrics); err != nil {
+				return backend{}, errors.Join(err, b.Close())
+			}
 			if told {
 				s.logger.Info("the sink's store is back")
 			}
 			return b, nil
 		}
-		s.set(nil, nil, err)
+		s.set(nil, nil, nil, err)
 		if consumers.Classify(err) == consumers.Systemic {
 			return backend{}, err
 		}
@@ -112,6 +118,17 @@ func (s *Sink) open(ctx context.Context) (backend, error) {
 			pause = min(2*pause, openRetryMax)
 		}
 	}
+}
+
+// expose adds the backend's metrics to the program's.
+func (s *Sink) expose(metrics prometheus.Collector) error {
+	if s.parts.Metrics == nil {
+		return nil
+	}
+	if err := prometheus.WrapRegistererWith(prometheus.Labels{"sink": s.cfg.Name}, s.parts.Metrics).Register(metrics); err != nil {
+		return consumers.AsSystemic(fmt.Errorf("register the metrics of %s: %w", s.cfg.Kind, err))
+	}
+	return nil
 }
 
 func (s *Sink) consume(ctx context.Context, b backend) error {
@@ -133,14 +150,14 @@ func (s *Sink) consume(ctx context.Context, b backend) error {
 	if err != nil {
 		return errors.Join(err, letters.Close())
 	}
-	s.set(c, b.handler, nil)
+	s.set(c, folder, b.handler, nil)
 	return c.Run(ctx) // closes folder, and folder the letters
 }
 
-func (s *Sink) set(c *consumers.Consumer, h http.Handler, trouble error) {
+func (s *Sink) set(c *consumers.Consumer, f *fold.Fold, h http.Handler, trouble error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.consumer, s.handler, s.trouble = c, h, trouble
+	s.consumer, s.folder, s.handler, s.trouble = c, f, h, trouble
 }
 
 func (s *Sink) current() (*consumers.Consumer, http.Handler, error) {
@@ -156,6 +173,25 @@ func (s *Sink) Ready() error {
 		return trouble
 	}
 	return c.Health()
+}
+
+// Note says what a person may want to know of a sink that works: that keys wait behind events which could not be applied. It is empty
+// otherwise.
+func (s *Sink) Note() string {
+	s.mu.Lock()
+	f := s.folder
+	s.mu.Unlock()
+	if f == nil {
+		return ""
+	}
+	switch n := f.QuarantinedKeys(); n {
+	case 0:
+		return ""
+	case 1:
+		return "1 key waits behind an event that could not be applied: millrace dlq list --keys --sink " + s.cfg.Name
+	default:
+		return fmt.Sprintf("%d keys wait behind events that could not be applied: millrace dlq list --keys --sink %s", n, s.cfg.Name)
+	}
 }
 
 // Status returns what the consumer says of itself, for JSON.

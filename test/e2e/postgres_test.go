@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"net/url"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +71,33 @@ func (s *site) checkReadOnlyOnPostgres() {
 	}
 }
 
+// checkMetrics looks for every metric of the table in consumers/README.md, but for those of sinks that do not run here.
+func (s *site) checkMetrics() {
+	s.t.Helper()
+	table, err := os.ReadFile("../../consumers/README.md")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	served := s.get("/metrics")
+	looked := 0
+	for _, row := range strings.Split(string(table), "\n") {
+		if !strings.HasPrefix(row, "| `millrace_") || strings.Contains(row, "(DuckDB)") || strings.HasPrefix(row, "| `millrace_webhook_") {
+			continue
+		}
+		for _, name := range metricNames.FindAllString(row, -1) {
+			looked++
+			if !regexp.MustCompile(`(?m)^` + name + `(_count)?\{[^}]*sink="`).MatchString(served) {
+				s.t.Errorf("/metrics has no %s of a sink", name)
+			}
+		}
+	}
+	if looked < 20 {
+		s.t.Errorf("the table has %d metrics", looked)
+	}
+}
+
+var metricNames = regexp.MustCompile(`millrace_[a-z_]+`)
+
 // A warehouse server that is away at the start and is cut off later is waited for, with a line when that begins and one when it ends, and
 // /readyz says which sink waits and for what. The same for a search server.
 func TestSinksOnServersThatAreAwayAreWaitedFor(t *testing.T) {
@@ -109,6 +138,7 @@ func TestSinksOnServersThatAreAwayAreWaitedFor(t *testing.T) {
 		s.waitReady(b.role, true)
 	}
 	s.waitStatus("everything came up by itself", caughtUp(2))
+	s.checkMetrics()
 	for i, b := range both {
 		before := len(up.Output())
 		b.way.away()

@@ -132,6 +132,9 @@ func (m *mill) waitCaughtUp(t *testing.T, events int64, start time.Time) {
 		}
 		if o.Seq == events && !done["relay"] {
 			done["relay"] = true
+			if m.file == "servers.yaml" {
+				continue // it was published before this process began
+			}
 			rate(t, "published by the relay", events, start)
 		}
 		for _, k := range s.Sinks {

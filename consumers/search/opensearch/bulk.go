@@ -91,6 +91,8 @@ func (b *bulk) write(ctx context.Context, gone <-chan struct{}) error {
 			return b.split(ctx, gone)
 		case err != nil && !busy(err):
 			return err
+		case err != nil:
+			b.sink.metrics.repeats.Add(float64(len(b.items)))
 		case err == nil:
 			if b.items, err = b.left(v); err != nil || len(b.items) == 0 {
 				return err
@@ -140,7 +142,9 @@ func (b *bulk) send(ctx context.Context) (*verdicts, error) {
 	reply, giveBack := b.sink.buffer()
 	defer giveBack()
 	limit := int64(maxAnswer + len(b.items)*4096)
+	began := time.Now()
 	raw, err := b.sink.client.send(ctx, http.MethodPost, path(b.layout.target)+bulkPath, "application/x-ndjson", *b.body, limit, *reply)
+	b.sink.metrics.bulkTime.Observe(time.Since(began).Seconds())
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +187,7 @@ func (b *bulk) split(ctx context.Context, gone <-chan struct{}) error {
 // tell warns of documents that are not indexed; the first stands for all.
 func (b *bulk) tell(refused []item) {
 	if len(refused) > 0 {
+		b.sink.metrics.unindexed.Add(float64(len(refused)))
 		b.sink.log.Warn("the search server does not index documents; they are kept and found by their keys alone", "entity", b.layout.Name,
 			"documents", len(refused), "key", refused[0].change.Key, "err", refused[0].why)
 	}

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/millrace/millrace/consumers/fold"
 )
 
@@ -46,6 +48,8 @@ type Config struct {
 	MaxSearches int
 	// Logger receives what an operator should know. Default slog.Default.
 	Logger *slog.Logger
+	// Registerer takes the metrics. Default: they are kept nowhere.
+	Registerer prometheus.Registerer
 }
 
 // WithDefaults returns a copy with zero values replaced.

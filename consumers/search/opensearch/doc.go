@@ -39,6 +39,7 @@
 //	record.go             Claim, Positions: the documents of partitions
 //	load.go               Load
 //	commit.go             Commit: check, write, move (bulk.go, verdict.go: one request, and what became of each document)
+//	metrics.go            millrace_search_documents_total{outcome}, millrace_search_repeats_total, millrace_search_bulk_seconds
 //	search.go             Search; question.go: a query, as package query understands it, in the server's terms
 //
 // # Non-obvious

@@ -40,7 +40,7 @@ func bareSink(t testing.TB, url string) *Sink {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Sink{cfg: cfg, log: cfg.Logger, client: cl, names: n, layouts: layouts, bulks: make(chan struct{}, 1), searches: make(chan struct{}, 1)}
+	s := &Sink{cfg: cfg, log: cfg.Logger, metrics: newMetrics(nil), client: cl, names: n, layouts: layouts, bulks: make(chan struct{}, 1), searches: make(chan struct{}, 1)}
 	s.bodies.New = func() any { return new([]byte) }
 	return s
 }

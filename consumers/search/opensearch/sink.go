@@ -18,6 +18,7 @@ type Sink struct {
 	client  *client
 	names   names
 	layouts map[string]*layout // by entity
+	metrics *metrics
 
 	bulks    chan struct{} // a slot for each bulk request under way
 	searches chan struct{} // a slot for each search under way
@@ -50,7 +51,7 @@ func Open(cfg Config) (*Sink, error) {
 		return nil, fmt.Errorf("opensearch: %w", err)
 	}
 	s := &Sink{
-		cfg: cfg, log: cfg.Logger, client: cl, names: n, layouts: layouts,
+		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer), client: cl, names: n, layouts: layouts,
 		bulks: make(chan struct{}, cfg.MaxInFlight), searches: make(chan struct{}, cfg.MaxSearches),
 		bodies: sync.Pool{New: func() any { return new([]byte) }},
 	}

@@ -94,6 +94,12 @@ func (b *bulk) left(v *verdicts) ([]item, error) {
 		return nil, systemicf("%d of %d documents of %s are refused, the first: %s: %w", len(refused), len(b.items), b.layout.Name, refused[0].why, ErrDeclaration)
 	}
 	b.tell(refused)
+	b.sink.metrics.repeats.Add(float64(v.busy))
+	for i, it := range b.items {
+		if it.why == "" && (v.again == nil || !v.again[i]) && (v.refused == nil || v.refused[i] == "") {
+			b.sink.metrics.written.Inc()
+		}
+	}
 	return append(left, refused...), nil
 }
 
