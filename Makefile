@@ -31,8 +31,13 @@ demo: build ## try the product: the main job on in-process parts (ARGS="--events
 	@exec bin/millrace demo $(ARGS)
 
 .PHONY: test
-test: $(SERVERS) build ## run every test, on real Postgres, Kafka, Apicurio and Redis
-	@$(TESTENV) exec $(SERVERS) $(GO) test -p $(P) -timeout $(TIMEOUT) $(ARGS) ./...
+test: $(SERVERS) build ## run every test, on real Postgres, Kafka, Apicurio, Redis and OpenSearch
+	@$(TESTENV) exec $(SERVERS) -only kafka,opensearch,postgres,redis,registry $(GO) test -p $(P) -timeout $(TIMEOUT) $(ARGS) ./...
+
+.PHONY: test-full
+test-full: export MILLRACE_TEST_FULL = 1
+test-full: $(SERVERS) build ## every test, and every crash case on every kind of sink
+	@$(TESTENV) exec $(SERVERS) -only kafka,opensearch,postgres,redis,registry $(GO) test -p $(P) -timeout 40m $(ARGS) ./...
 
 .PHONY: test-short
 test-short: $(SERVERS) build ## the fast part, under a minute: no Java server is started
