@@ -16,10 +16,11 @@ func newDoctor(a *app) *cobra.Command {
 	var only string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look for what is wrong with Postgres, Kafka, the registry and Redis, and say what mends it",
-		Long: `Look for what is wrong with Postgres, Kafka, the registry and the Redis of
-caches, before the relay starts or while it runs: settings that lose events, rights that are missing,
-topics that are not as the configuration says, transactions that stay open, and
+		Short: "Look for what is wrong with Postgres, Kafka, the registry and the sinks, and say what mends it",
+		Long: `Look for what is wrong with Postgres, Kafka, the registry and the stores of
+sinks, before anything starts or while it runs: settings that lose events,
+rights that are missing, topics that are not as the configuration says,
+transactions that stay open, disks that are full, dead letters that wait, and
 more. Each finding says what was found, why it matters and what mends it.
 
 It changes nothing. What does not answer is a finding and keeps nobody from the
@@ -28,7 +29,7 @@ rest. Exit status 1 if there is an error among the findings.`,
 		Args:    takes(),
 	}
 	out := output(cmd)
-	cmd.Flags().StringVar(&only, "outbox", "", "only the outbox of this `NAME` (default: all)")
+	cmd.Flags().StringVar(&only, "outbox", "", "only the outbox of this `NAME`, and no sink (default: all)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := a.load()
 		if err != nil {
@@ -61,10 +62,14 @@ const doctorTimeout = 15 * time.Second
 
 // site is what the doctor looks at.
 func (c *Config) site(only string) (doctor.Site, error) {
-	names, err := c.outboxNames(only)
-	if err != nil {
-		return doctor.Site{}, err
+	var names []string
+	if only != "" || len(c.Sinks) == 0 || len(c.Outboxes) > 0 { // a place with sinks alone is a place as well
+		var err error
+		if names, err = c.outboxNames(only); err != nil {
+			return doctor.Site{}, err
+		}
 	}
+	var err error
 	s := doctor.Site{Explain: explain, Timeout: doctorTimeout}
 	if s.Kafka, err = c.Kafka.options(); err != nil {
 		return s, err
@@ -78,9 +83,12 @@ func (c *Config) site(only string) (doctor.Site, error) {
 	for _, name := range names {
 		s.Outboxes = append(s.Outboxes, c.Outboxes[name].Config)
 	}
-	for _, name := range sorted(c.Sinks) {
-		if only == "" && c.Sinks[name].Kind == "redis" {
-			s.Caches = append(s.Caches, doctor.Cache{Sink: name, URL: c.Sinks[name].URL})
+	if only == "" {
+		for _, name := range sorted(c.Sinks) {
+			s.Sinks = append(s.Sinks, *c.Sinks[name])
+			if c.Sinks[name].Kind == "redis" {
+				s.Caches = append(s.Caches, doctor.Cache{Sink: name, URL: c.Sinks[name].URL})
+			}
 		}
 	}
 	return s, nil

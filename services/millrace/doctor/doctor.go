@@ -1,8 +1,8 @@
-// Package doctor looks at everything that Millrace stands on - Postgres, Kafka, the registry, the Redis of a cache - and says what is wrong there, why that
+// Package doctor looks at everything that Millrace stands on - Postgres, Kafka, the registry, the stores of sinks - and says what is wrong there, why that
 // matters and what mends it. It changes nothing and takes no lock that anybody would wait for.
 //
 // A check is a small function with a name in one of these lists: serverChecks and outboxChecks (Postgres), clusterChecks and topicChecks
-// (Kafka), registryChecks, cacheChecks (Redis). To add one, write it and put it into its list.
+// (Kafka), registryChecks, and those of sinks (warehouseChecks, searchChecks, folderChecks, cacheChecks). To add one, write it and put it into its list.
 //
 //	doctor.go               Run and what it returns
 //	check.go                how checks are run and findings made
@@ -10,6 +10,7 @@
 //	kafka.go, topics.go     the cluster; the topics of an outbox; rights.go: what we may do there
 //	registry.go             the schema registry
 //	redis.go                the server of a cache sink
+//	sinks.go                the stores of sinks: folders, dead letters; sinks_postgres.go, sinks_opensearch.go: servers
 package doctor
 
 import (
@@ -22,6 +23,7 @@ import (
 
 	"github.com/millrace/millrace/schemas/registry"
 	"github.com/millrace/millrace/services/relay"
+	"github.com/millrace/millrace/services/sink"
 )
 
 // Severity says how much a finding matters.
@@ -43,7 +45,7 @@ var Severities = []Severity{OK, Note, Warning, Error}
 
 // Finding is what one check found.
 type Finding struct {
-	// System is postgres, kafka, registry or redis.
+	// System is postgres, kafka, registry, redis or sink.
 	System string `json:"system"`
 	// Outbox is the outbox that it concerns; empty for what concerns all.
 	Outbox string `json:"outbox,omitempty"`
@@ -77,6 +79,8 @@ func (r Report) Count(s Severity) (n int) {
 type Site struct {
 	// Outboxes are the relays' settings; Outbox and Postgres must be set.
 	Outboxes []relay.Config
+	// Sinks are the sinks' settings; their names must be set.
+	Sinks []sink.Config
 	// Kafka are the options of every Kafka client.
 	Kafka []kgo.Opt
 	// Principal is who we are to Kafka's authorizer, such as "User:millrace"; empty where that is not known.
@@ -110,6 +114,9 @@ func Run(ctx context.Context, s Site) Report {
 	looks = append(looks, s.kafka, s.registry)
 	for _, c := range s.Caches {
 		looks = append(looks, func(ctx context.Context) []Finding { return s.cache(ctx, c) })
+	}
+	for _, k := range s.Sinks {
+		looks = append(looks, func(ctx context.Context) []Finding { return s.store(ctx, k) }, func(ctx context.Context) []Finding { return s.deadLetters(ctx, k) })
 	}
 	parts := make([][]Finding, len(looks))
 	var looking sync.WaitGroup
