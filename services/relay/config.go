@@ -130,8 +130,8 @@ type Config struct {
 
 	// Spacing is the shortest time from one transaction to the next while there is no backlog. A transaction costs the broker
 	// some milliseconds of CPU however few events it has: without a pause they fill a core at some hundred events a second, and
-	// every event waits for the broker. The busier the outbox the longer: from 20 to 80 events a transaction it grows to four times
-	// this, for those who write then need the cores more than readers need the milliseconds. Default 3 ms.
+	// every event waits for the broker. Above 2,500 events a second it grows, by itself once more for each 1,000, to ten times: those
+	// who write then need the cores more than readers need the milliseconds. Default 3 ms.
 	Spacing time.Duration `yaml:"spacing"`
 
 	// CursorInterval is how old the cursor on Kafka may grow while transactions pass that wrote no event; then a

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/millrace/millrace/outbox/store"
@@ -67,6 +68,7 @@ type loop struct {
 	idle   time.Duration // next pause
 	opened time.Time     // when the last window was
 	filled int           // events of that window so far
+	rate   float64       // events a second, lately
 }
 
 // window is a window of the source.
@@ -126,17 +128,19 @@ func (l *loop) turn(ctx, work context.Context) (busy bool, err error) {
 	return busy || asked, err
 }
 
-// spacingEvents and spacingMost are how far transactions move apart: by Config.Spacing for each so many events of the last
-// window, up to so many times that.
+// How far transactions move apart: Config.Spacing up to calmRate events a second, once more for each spacingRate above, up to
+// spacingMost times.
 const (
-	spacingEvents = 20
-	spacingMost   = 4
+	calmRate    = 2500
+	spacingRate = 1000
+	spacingMost = 10
+	// rateOver is the time over which the rate is taken: a burst is not a busy outbox.
+	rateOver = 250 * time.Millisecond
 )
 
 // space waits until the next window may be opened. In a backlog it does not.
 func (l *loop) space(ctx context.Context) error {
-	times := min(max(float64(l.filled)/spacingEvents, 1), spacingMost)
-	left := time.Duration(times*float64(l.cfg.Spacing)) - l.now().Sub(l.opened)
+	left := l.spacing() - l.now().Sub(l.opened)
 	if l.cursor.inWindow() || left <= 0 {
 		return nil
 	}
@@ -145,6 +149,21 @@ func (l *loop) space(ctx context.Context) error {
 	}
 	_ = sleep(ctx, left)
 	return nil
+}
+
+// spacing is the shortest time from the opening of one window to that of the next.
+func (l *loop) spacing() time.Duration {
+	times := min(max(1+(l.rate-calmRate)/spacingRate, 1), spacingMost)
+	return time.Duration(times * float64(l.cfg.Spacing))
+}
+
+// meter takes the events of the last window into the rate. now is when the next one is opened.
+func (l *loop) meter(now time.Time) {
+	if took := now.Sub(l.opened); !l.opened.IsZero() && took > 0 {
+		part := 1 - math.Exp(-float64(took)/float64(rateOver))
+		l.rate += part * (float64(l.filled)/took.Seconds() - l.rate)
+	}
+	l.opened, l.filled = now, 0
 }
 
 // rest pauses between polls, longer each time, and looks at the commit under way.
@@ -227,7 +246,7 @@ func (l *loop) next(ctx context.Context) (store.Page, error) {
 	if err := l.land(); err != nil {
 		return store.Page{}, err
 	}
-	l.opened, l.filled = l.now(), 0
+	l.meter(l.now())
 	w, page, err := l.source.Open(ctx, l.cursor.Last, l.cfg.PageSize)
 	if err != nil {
 		return store.Page{}, fmt.Errorf("open a window after %s: %w", l.cursor.Last, err)

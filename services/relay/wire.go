@@ -110,9 +110,24 @@ func (e *encoder) add(w *wire, r *kgo.Record, watch bool) {
 	if watch {
 		b.watched = append(b.watched, watched{r, b.count})
 	}
+	l.grow(binary.MaxVarintLen32 + size)
 	l.bytes = appendRecord(l.bytes, r, size, stamp-b.first, b.count)
 	b.count++
 	b.newest = max(b.newest, stamp)
+}
+
+// grow makes room for n more bytes. A batch that has come to a quarter of its limit is taken to become a full one: doubling further
+// would leave as much behind again as the page takes.
+func (l *lane) grow(n int) {
+	need := len(l.bytes) + n
+	if need <= cap(l.bytes) {
+		return
+	}
+	room := max(need, 2*cap(l.bytes), 4<<10)
+	if room > l.limit/4 {
+		room = max(need, l.limit)
+	}
+	l.bytes = append(make([]byte, 0, room), l.bytes...)
 }
 
 func (e *encoder) lane(topic string, partition int32) *lane {
@@ -246,7 +261,6 @@ func recordLength(r *kgo.Record, sinceFirst int64, delta int32) int {
 }
 
 func appendRecord(dst []byte, r *kgo.Record, length int, sinceFirst int64, delta int32) []byte {
-	dst = slices.Grow(dst, binary.MaxVarintLen32+length)
 	dst = binary.AppendVarint(dst, int64(length))
 	dst = append(dst, 0) // attributes: none are in use
 	dst = binary.AppendVarint(dst, sinceFirst)

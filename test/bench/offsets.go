@@ -66,7 +66,7 @@ type instant struct {
 
 // How a topic is watched.
 const (
-	sampleEvery = 10 * time.Millisecond
+	sampleEvery = 25 * time.Millisecond
 	// quiet is how long a topic that has all events must stay as it is to be taken for finished: markers count in the
 	// offsets, so that the last events are still to come when the offsets say n.
 	quiet = 500 * time.Millisecond
