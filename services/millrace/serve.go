@@ -100,6 +100,7 @@ func (a *app) serve(cmd *cobra.Command, listen string, pick func(*Config) (choic
 	for _, note := range c.notes() {
 		a.logger.Warn(note)
 	}
+	releaseStart()
 	a.logger.Info("started", "version", version, "http", server.Addr())
 	err = runAll(cmd.Context(), server, a.logger, roles)
 	a.logger.Info("stopped")
