@@ -155,6 +155,12 @@ func TestAnOwnerThatWasReplacedIsFenced(t *testing.T) {
 	if err != nil || b.Next != 10 || b.Epoch <= a.Epoch || !maps.Equal(b.Quarantined, map[string]int64{"k": 4}) {
 		t.Fatalf("%+v, %v", b, err)
 	}
+	if _, err := old.Positions(ctx); err != nil { // it has read the claim by now
+		t.Fatal(err)
+	}
+	if err := old.Check(fold.Commit{TopicPartition: tp, Epoch: a.Epoch, From: 10, Next: 99}); !errors.Is(err, consumers.ErrFenced) {
+		t.Errorf("the former owner is not told before it writes: %v", err)
+	}
 	if err := old.Commit(ctx, fold.Commit{TopicPartition: tp, Epoch: a.Epoch, From: 10, Next: 99, Lifted: []string{"k"}}); !errors.Is(err, consumers.ErrFenced) {
 		t.Errorf("the former owner commits: %v", err)
 	}

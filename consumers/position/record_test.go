@@ -124,6 +124,11 @@ func TestCompactionLosesNeitherOwnerNorPosition(t *testing.T) {
 		}
 		whole, found := read(t, h.log), read(t, h.compacted())
 		confirmed := len(h.owners) > 0 && hasState(h.log, whole.epoch)
+		if last := len(h.owners) - 1; confirmed { // nothing but the last owner's own words counts
+			if o := h.owners[last]; whole.epoch != o.epoch || whole.next != o.state.next || !maps.Equal(whole.marks, o.state.marks) {
+				t.Fatalf("seed %d: read %+v, the owner at %d wrote %d %v", seed, whole, o.epoch, o.state.next, o.state.marks)
+			}
+		}
 		switch {
 		case whole.next >= 0 && found.next < 0:
 			t.Fatalf("seed %d: position %d is lost", seed, whole.next)
