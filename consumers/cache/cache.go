@@ -20,7 +20,9 @@
 // accepted was read after the last invalidation's change, because the token was: tokens are random and never stand twice. Readers
 // who miss the same key get the same token; the first to fill takes it.
 //
-// It holds for readers of the primary. One who reads a replica may see version 1 after the invalidation of version 2.
+// It holds for readers of the primary. One who reads a replica may see version 1 after the invalidation of version 2: for such there is a floor. Where the
+// projection says which column is the version of the application's row (cache: {version: row_version}), an invalidation leaves it beside the key, and a
+// reader of a replica fills with the version that it read: below the floor it is refused. Only keys that hold one row can have that.
 //
 // Values and tokens have a time to live and may be evicted at any moment: that is a miss. The states and positions that the sink
 // keeps must not be: see the folder redis.
@@ -69,6 +71,9 @@ func (n Names) Value(key string) string { return n.name("value:" + key) }
 
 // Lease names the key that holds the token of a cached value's readers.
 func (n Names) Lease(key string) string { return n.name("lease:" + key) }
+
+// Floor names the key that holds the least version of a row that may be filled in from a replica.
+func (n Names) Floor(key string) string { return n.name("floor:" + key) }
 
 // State names the key that holds the state of an entity.
 func (n Names) State(entity, key string) string { return n.name("state:" + entity + ":" + key) }

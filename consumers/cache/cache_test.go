@@ -10,7 +10,7 @@ func TestEveryNameIsInTheSlotOfItsPrefix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{n.Value("a{b}c"), n.Lease("a{b}c"), n.State("order", "{"), n.Partition("t", 1), n.Quarantine("t", 1), n.Partitions(), n.Declarations()}
+	names := []string{n.Value("a{b}c"), n.Lease("a{b}c"), n.Floor("a{b}c"), n.State("order", "{"), n.Partition("t", 1), n.Quarantine("t", 1), n.Partitions(), n.Declarations()}
 	seen := map[string]bool{}
 	for _, name := range names {
 		if !strings.HasPrefix(name, "{shop}:1:") {

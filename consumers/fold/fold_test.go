@@ -178,6 +178,32 @@ func (b *bench) wantLetters(t *testing.T, want ...string) {
 	}
 }
 
+// rows are words whose rows have versions: the number of letters. A deletion does not tell.
+type rows struct{ words }
+
+func (rows) CacheVersion(s projection.State) (int64, bool) {
+	if !s.Exists {
+		return 0, false
+	}
+	return int64(len(s.Values[0].(string))), true
+}
+
+// What may be cached of a row from a replica is what the last state says; after a deletion, nothing that was before it.
+func TestAChangeTellsTheVersionOfItsRow(t *testing.T) {
+	b := newBench(t, nil, rows{words{entity: "a"}})
+	b.process(t, "x 1", "x 2", "y 1", "y 2", "y -", "z ?")
+	b.process(t, "x 3", "y 1")
+	got := map[string]int64{}
+	for i, c := range b.j.commits {
+		for _, ch := range c.Changes["a"] {
+			got[fmt.Sprint(ch.Key, i)] = ch.CacheVersion
+		}
+	}
+	if want := map[string]int64{"x0": 2, "y0": 3, "x1": 3, "y1": 1}; !reflect.DeepEqual(got, want) {
+		t.Errorf("versions %v, want %v", got, want)
+	}
+}
+
 func TestOneBatch(t *testing.T) {
 	b := newBench(t, nil, words{entity: "a"})
 	b.process(t, "x 1", "y 1", "x 2", "z -", "y -", "q ?")

@@ -24,6 +24,13 @@ type Projection interface {
 	CacheKeys(key string, s projection.State) ([]string, error)
 }
 
+// CacheVersioner is a Projection whose states hold a version that the rows of the application hold as well, so that a cache can tell an old row, read from
+// a replica, from a new one.
+type CacheVersioner interface {
+	// CacheVersion returns the version of a state's row, from 1; false if it is not known.
+	CacheVersion(s projection.State) (version int64, ok bool)
+}
+
 // Sink is what a backend implements: load, store and position. All calls for one partition come from one lane, one at a time;
 // lanes of different partitions call at the same time. Errors are classified as package consumers says.
 //
@@ -78,6 +85,8 @@ type Change struct {
 	Existed bool
 	// CacheKeys are the cache keys of every state the key went through in the batch, the one before it included; sorted, unique.
 	CacheKeys []string
+	// CacheVersion is the least version of the application's row that may be cached from now on, see CacheVersioner; 0 if none is known.
+	CacheVersion int64
 }
 
 // Commit is the effect of one batch.

@@ -40,6 +40,7 @@ type cell struct {
 	existed   bool // it existed before the batch
 	changed   bool
 	cacheKeys []string // of every state it went through; in no order, some twice
+	row       int64    // the least version of the application's row that is not old; 0: not known
 }
 
 // step is what one event does to one cell.
@@ -152,7 +153,7 @@ func (w *work) fold(ev *consumers.Event) (poison, err error) {
 			}
 		}
 		for i := range w.steps {
-			w.take(&w.steps[i], ev)
+			w.take(w.projections[i], &w.steps[i], ev)
 		}
 	}
 	w.keep(ev)
@@ -236,7 +237,7 @@ func advance(p Projection, c *cell, ev *consumers.Event) (s step, err error) {
 
 // take makes a step. A state that never existed stays unknown until an event makes it exist, however the topic is cut
 // into batches.
-func (w *work) take(s *step, ev *consumers.Event) {
+func (w *work) take(p Projection, s *step, ev *consumers.Event) {
 	c := s.cell
 	if s.stale {
 		w.stale++
@@ -250,8 +251,23 @@ func (w *work) take(s *step, ev *consumers.Event) {
 			c.cacheKeys = append(c.cacheKeys, k)
 		}
 	}
+	if v, versioned := p.(CacheVersioner); versioned {
+		c.row = max(c.row, rowAfter(v, c.State, s.next))
+	}
 	c.State, c.known, c.changed = s.next, true, true
 	c.Version, c.EventID, c.Time = ev.Seq, ev.ID, ev.Time
+}
+
+// rowAfter is the least version of a row that is not old after a step. Where the new state does not tell, as one that was deleted, it is more than that of
+// the state before.
+func rowAfter(v CacheVersioner, before, next projection.State) int64 {
+	if version, ok := v.CacheVersion(next); ok {
+		return version
+	}
+	if version, ok := v.CacheVersion(before); ok {
+		return version + 1
+	}
+	return 0
 }
 
 // fewCacheKeys is up to how many cache keys of one state are compared one by one.
@@ -290,7 +306,7 @@ func (w *work) changesOf(projection int) []Change {
 	for _, number := range w.order {
 		if c := &w.of(number)[projection]; c.changed {
 			slices.Sort(c.cacheKeys)
-			changes = append(changes, Change{Key: w.keys[number], Stored: c.Stored, Existed: c.existed, CacheKeys: slices.Compact(c.cacheKeys)})
+			changes = append(changes, Change{Key: w.keys[number], Stored: c.Stored, Existed: c.existed, CacheKeys: slices.Compact(c.cacheKeys), CacheVersion: c.row})
 		}
 	}
 	return changes

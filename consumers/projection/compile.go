@@ -38,6 +38,9 @@ func compile(d *declaration, catalogue *schemas.Catalogue) (*Projection, error) 
 	if err := checkSearch(d, cols); err != nil {
 		return nil, err
 	}
+	if p.cacheVersion, err = compileCacheVersion(d, cols); err != nil {
+		return nil, err
+	}
 	p.digest = p.digestOf()
 	p.cacheKeys, err = compileCacheKeys(inf, cols)
 	return p, err
@@ -129,6 +132,19 @@ func compileCacheKeys(inf *inference, cols []Column) ([]*expression, error) {
 		out = append(out, e)
 	}
 	return out, nil
+}
+
+// compileCacheVersion returns the number of the column that the cache section names as the version; -1 if it names none.
+func compileCacheVersion(d *declaration, cols []Column) (int, error) {
+	name := d.cacheVersion
+	if name.text == "" {
+		return -1, nil
+	}
+	i := indexOf(cols, name.text)
+	if i < 0 || cols[i].Type.Kind != Int {
+		return -1, name.fail(d.file, "cache version", "the version of a row is a column of type int; "+name.text+" is none")
+	}
+	return i, nil
 }
 
 // checkSearch holds full-text fields to columns of text.

@@ -14,6 +14,7 @@ type declaration struct {
 	columns       []pair
 	events        []eventDecl
 	cacheKeys     []scalar
+	cacheVersion  scalar
 	searchText    []scalar
 	searchKeyword []scalar
 }
@@ -41,7 +42,10 @@ func readDeclaration(file string, text []byte) (*declaration, error) {
 		"columns": func(n ast.Node) (err error) { d.columns, err = r.pairs(n, "columns"); return },
 		"on":      func(n ast.Node) error { return r.events(n, d) },
 		"cache": func(n ast.Node) error {
-			return r.mapping(n, "cache", fields{"keys": func(n ast.Node) (err error) { d.cacheKeys, err = r.list(n, "cache keys"); return }})
+			return r.mapping(n, "cache", fields{
+				"keys":    func(n ast.Node) (err error) { d.cacheKeys, err = r.list(n, "cache keys"); return },
+				"version": func(n ast.Node) (err error) { d.cacheVersion, err = r.scalar(n, "cache version"); return },
+			})
 		},
 		"search": func(n ast.Node) error {
 			return r.mapping(n, "search", fields{

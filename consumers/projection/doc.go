@@ -9,6 +9,7 @@
 //	  shop.OrderPaid:    {set: {status: "'paid'", paid: state.?paid.orValue(decimal(0)) + event.amount}}
 //	  shop.OrderDeleted: {delete: true}
 //	cache: {keys: ["'order:' + key", "'customer-orders:' + state.customer_id"]}
+//	# cache: {keys: […], version: row_version} tells old rows of a replica from new ones, see package cache
 //	search: {text: [note], keyword: [status, customer_id]}
 //
 // An expression sees event (the fields of this event type; another name is an error when the file is loaded), state (the columns

@@ -28,6 +28,8 @@ type FuncConfig struct {
 	Reads map[string][]string
 	// CacheKeys, where set, are the cache keys of a state that exists. Like On, it sees nothing but what it is given.
 	CacheKeys func(key string, row *Row) []string
+	// CacheVersion, where set, names the column that holds the version of the application's row.
+	CacheVersion string
 }
 
 // FoldFunc changes the state of an event's key. It is deterministic: no clock, no random, nothing from elsewhere, for the same events must make the same
@@ -41,6 +43,7 @@ func Delete(row *Row, _ *consumers.Event) error { row.Delete(); return nil }
 type Func struct {
 	cfg     FuncConfig
 	columns map[string]int
+	version int // the number of the column; -1: none
 	digest  string
 }
 
@@ -53,7 +56,7 @@ type Row struct {
 
 // NewFunc checks a declaration. An error names the field that is wrong.
 func NewFunc(cfg FuncConfig) (*Func, error) {
-	f := &Func{cfg: cfg, columns: map[string]int{}}
+	f := &Func{cfg: cfg, columns: map[string]int{}, version: -1}
 	switch {
 	case cfg.Entity == "":
 		return nil, errors.New("projection: Entity is missing")
@@ -74,6 +77,13 @@ func NewFunc(cfg FuncConfig) (*Func, error) {
 		if on == nil {
 			return nil, fmt.Errorf("projection %s: On %s is nil", cfg.Entity, eventType)
 		}
+	}
+	if name := cfg.CacheVersion; name != "" {
+		i, ok := f.columns[name]
+		if !ok || cfg.Columns[i].Type.Kind != Int {
+			return nil, fmt.Errorf("projection %s: CacheVersion: %q is no column of type int", cfg.Entity, name)
+		}
+		f.version = i
 	}
 	f.digest = f.digestOf()
 	return f, nil
@@ -150,6 +160,9 @@ func (f *Func) CacheKeys(key string, s State) ([]string, error) {
 	slices.Sort(keys)
 	return slices.Compact(keys), nil
 }
+
+// CacheVersion is that of Projection.
+func (f *Func) CacheVersion(s State) (version int64, ok bool) { return versionIn(s, f.version) }
 
 func (f *Func) fail(eventType, column string, err error) *FoldError {
 	return &FoldError{Entity: f.cfg.Entity, EventType: eventType, Column: column, Err: err}

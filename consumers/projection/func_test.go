@@ -116,12 +116,13 @@ func TestWhatAFuncCannotSetIsPoison(t *testing.T) {
 func TestNewFuncNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for want, spoil := range map[string]func(*projection.FuncConfig){
-		"Entity":  func(c *projection.FuncConfig) { c.Entity = "" },
-		"Topic":   func(c *projection.FuncConfig) { c.Topic = "" },
-		"Columns": func(c *projection.FuncConfig) { c.Columns = append(c.Columns, c.Columns[0]) },
-		"no type": func(c *projection.FuncConfig) { c.Columns = []projection.Column{{Name: "a"}} },
-		"On":      func(c *projection.FuncConfig) { c.On = nil },
-		"nil":     func(c *projection.FuncConfig) { c.On["x"] = nil },
+		"Entity":       func(c *projection.FuncConfig) { c.Entity = "" },
+		"Topic":        func(c *projection.FuncConfig) { c.Topic = "" },
+		"Columns":      func(c *projection.FuncConfig) { c.Columns = append(c.Columns, c.Columns[0]) },
+		"no type":      func(c *projection.FuncConfig) { c.Columns = []projection.Column{{Name: "a"}} },
+		"On":           func(c *projection.FuncConfig) { c.On = nil },
+		"CacheVersion": func(c *projection.FuncConfig) { c.CacheVersion = "status" },
+		"nil":          func(c *projection.FuncConfig) { c.On["x"] = nil },
 	} {
 		cfg := orders()
 		spoil(&cfg)
@@ -155,6 +156,34 @@ func TestTheDigestOfAFunc(t *testing.T) {
 	} {
 		if digest(change) == same {
 			t.Errorf("%s does not change the digest", what)
+		}
+	}
+}
+
+// The version of the application's row is told by declarations and functions alike, where there is one.
+func TestTheVersionOfARow(t *testing.T) {
+	t.Parallel()
+	cfg := orders()
+	cfg.Columns = append(cfg.Columns, projection.Column{Name: "row_version", Type: projection.Type{Kind: projection.Int}})
+	plain, err := projection.NewFunc(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.CacheVersion = "row_version"
+	f, err := projection.NewFunc(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := projection.State{Exists: true, Values: []any{"new", nil, int64(7)}}
+	if v, ok := f.CacheVersion(state); !ok || v != 7 {
+		t.Errorf("%d, %v", v, ok)
+	}
+	if _, ok := plain.CacheVersion(state); ok || plain.Digest() != f.Digest() {
+		t.Error("a version that was not declared, or that changes states")
+	}
+	for _, none := range []projection.State{{}, {Exists: true, Values: []any{"new", nil, nil}}, {Exists: true, Values: []any{"new", nil, int64(0)}}} {
+		if _, ok := f.CacheVersion(none); ok {
+			t.Errorf("%v tells a version", none)
 		}
 	}
 }

@@ -92,6 +92,22 @@ func TestColumnTypesComeFromSchemasAndExpressions(t *testing.T) {
 	golden(t, "testdata/account.columns.txt", b.String())
 }
 
+func TestTheVersionOfARowIsAColumn(t *testing.T) {
+	p, err := parse(t, "on: {bank.Opened: {set: {owner: event.owner, row: version}}}\ncache: {version: row}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, ok := p.CacheVersion(projection.State{Exists: true, Values: []any{"ann", int64(3)}}); !ok || v != 3 {
+		t.Errorf("%d, %v", v, ok)
+	}
+	if p, err = parse(t, "on: {bank.Opened: {set: {row: version}}}\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := p.CacheVersion(projection.State{Exists: true, Values: []any{int64(3)}}); ok {
+		t.Error("a version that was not declared")
+	}
+}
+
 func TestLoadFindsFilesByPatternAndEntitiesOnce(t *testing.T) {
 	c := catalogue(t)
 	text := func(entity string) *fstest.MapFile {

@@ -16,6 +16,7 @@ type Projection struct {
 	rules         map[string]*rule // by event type
 	nulls         []any            // a state of nothing but nulls; never written to
 	cacheKeys     []*expression
+	cacheVersion  int // the number of the column; -1: none
 	search        Search
 	digest        string
 }
@@ -89,6 +90,20 @@ func (p *Projection) Fold(prev State, ev *consumers.Event) (State, error) {
 		after[s.column] = v
 	}
 	return State{Exists: true, Values: after}, nil
+}
+
+// CacheVersion is the version that the application's row has as well (cache: {version: COLUMN}); false without a declaration, and for a state that does
+// not tell.
+func (p *Projection) CacheVersion(s State) (version int64, ok bool) {
+	return versionIn(s, p.cacheVersion)
+}
+
+func versionIn(s State, column int) (int64, bool) {
+	if !s.Exists || column < 0 || column >= len(s.Values) {
+		return 0, false
+	}
+	v, ok := s.Values[column].(int64)
+	return v, ok && v > 0
 }
 
 // CacheKeys are the cache keys of a state, sorted, each once; nil without a cache section and for a state that does not exist. A

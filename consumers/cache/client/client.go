@@ -7,7 +7,8 @@
 //	}
 //
 // or, in one call, Fetch. What makes it safe is the lease; package cache tells how. Two rules are left to the reader: the database is
-// read after Get and not before, and it is the primary. One who reads a replica may read what was before the invalidation, and no lease can know.
+// read after Get and not before, and it is the primary. One who reads a replica may read what was before the invalidation, and no lease can know: it
+// tells the version of the row that it read, with FetchReplica or FillVersion, see package cache.
 //
 // What else Fetch does:
 //
@@ -126,6 +127,19 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 `)
 
+// fillVersionScript is fillScript for a row of a replica, of which the floor may know better. The token stays then, for a reader who has the new one.
+//
+//	KEYS: value, lease, floor
+//	ARGV: token, value, its life in ms, version in 19 digits
+var fillVersionScript = redis.NewScript(`
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+local least = redis.call('GET', KEYS[3])
+if least and ARGV[4] < least then return 0 end
+redis.call('DEL', KEYS[2])
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+`)
+
 var errReply = errors.New("redis answers with something else")
 
 // found is what Get found.
@@ -193,6 +207,23 @@ func (c *Client) Fill(ctx context.Context, key string, lease Lease, value []byte
 	return c.fill(ctx, key, lease, append([]byte{tagValue}, value...), ttl)
 }
 
+// FillVersion is Fill for a value that was made of one row of a replica: version is that row's. It is refused, too, if a later version was
+// invalidated. The projection must declare the version (cache: {version: COLUMN}), or nothing is known to be later.
+func (c *Client) FillVersion(ctx context.Context, key string, lease Lease, value []byte, version int64, ttl time.Duration) (stored bool, err error) {
+	if lease == "" || version < 0 {
+		return false, nil
+	}
+	if ttl <= 0 {
+		ttl = c.ttl
+	}
+	keys := append(c.keys(key), c.names.Floor(key))
+	n, err := fillVersionScript.Run(ctx, c.rdb, keys, string(lease), append([]byte{tagValue}, value...), max(ttl.Milliseconds(), 1), fmt.Sprintf("%019d", version)).Int64()
+	if err != nil {
+		return false, fmt.Errorf("fill %q in cache: %w", key, err)
+	}
+	return n == 1, nil
+}
+
 // FillAbsent is Fill for what does not exist. It lives for Config.NegativeTTL.
 func (c *Client) FillAbsent(ctx context.Context, key string, lease Lease) (stored bool, err error) {
 	return c.fill(ctx, key, lease, []byte{tagAbsent}, c.negativeTTL)
@@ -230,6 +261,26 @@ func (c *Client) Fetch(ctx context.Context, key string, ttl time.Duration, read 
 		return nil, false, err
 	}
 	_, _ = c.Fill(ctx, key, f.lease, value, ttl) // the next reader reads again
+	return value, false, nil
+}
+
+// FetchReplica is Fetch for a read that goes to a replica and returns the version of the row, too. What is absent there is not remembered: it may have come
+// since.
+func (c *Client) FetchReplica(ctx context.Context, key string, ttl time.Duration, read func(context.Context) (value []byte, version int64, err error)) (value []byte, hit bool, err error) {
+	f, err := c.await(ctx, key)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case f.absent:
+		return nil, true, ErrAbsent
+	case f.hit:
+		return f.value, true, nil
+	}
+	value, version, err := read(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	_, _ = c.FillVersion(ctx, key, f.lease, value, version, ttl)
 	return value, false, nil
 }
 

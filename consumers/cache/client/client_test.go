@@ -100,6 +100,43 @@ func TestFetchReadsOnceAndDoesWithoutTheCache(t *testing.T) {
 	}
 }
 
+// A reader of a replica that is behind fills nothing in; one that has come to the invalidated version does, with the same lease.
+func TestAReplicaFillsWithItsVersion(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	server, c := small(t)
+	fetch := func(version int64) (string, bool) {
+		t.Helper()
+		value, hit, err := c.FetchReplica(ctx, "k", 0, func(context.Context) ([]byte, int64, error) {
+			return fmt.Append(nil, "version ", version), version, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(value), hit
+	}
+	_ = server.Set(c.names.Floor("k"), fmt.Sprintf("%019d", 10))
+	c.patience = -1
+	for _, want := range []struct {
+		version int64
+		value   string
+		hit     bool
+	}{{9, "version 9", false}, {2, "version 2", false}, {10, "version 10", false}, {9, "version 10", true}} {
+		if value, hit := fetch(want.version); value != want.value || hit != want.hit {
+			t.Errorf("reading version %d: %q, hit %v", want.version, value, hit)
+		}
+	}
+	if stored, err := c.FillVersion(ctx, "other", "made up", nil, 99, 0); stored || err != nil {
+		t.Errorf("filled without a lease: %v, %v", stored, err)
+	}
+	if _, _, err := c.FetchReplica(ctx, "gone", 0, func(context.Context) ([]byte, int64, error) { return nil, 0, ErrAbsent }); !errors.Is(err, ErrAbsent) {
+		t.Error(err)
+	}
+	if server.Exists(c.keys("gone")[0]) {
+		t.Error("the absence on a replica is remembered")
+	}
+}
+
 // That there is nothing is remembered, for a while and until it is invalidated.
 func TestAbsenceIsRemembered(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,8 @@ type store interface {
 	get(key int) (entry, ticket, bool)
 	// fill stores what was read.
 	fill(key int, t ticket, e entry)
+	// fillVersion stores what was read from a replica.
+	fillVersion(key int, t ticket, e entry)
 	invalidate(key, version int)
 	// lose forgets the entry, and the token too if asked: eviction.
 	lose(key int, tokenToo bool)
@@ -55,7 +57,9 @@ type model struct {
 	tokens  [keys]int // 0: none stands
 	ends    [keys]int // second at which the token is gone
 	issued  int
+	floors  [keys]int // version of the last change that was invalidated
 
+	ignoresVersions    bool // a fill from a replica is as any other
 	fillsWithoutToken  bool // a fill needs no token
 	invalidationSpares bool // an invalidation leaves the token
 	sparesAbsence      bool // an invalidation leaves a remembered absence
@@ -86,7 +90,14 @@ func (m *model) fill(key int, t ticket, e entry) {
 	m.entries[key], m.until[key] = e, m.now+ttl
 }
 
-func (m *model) invalidate(key, _ int) {
+func (m *model) fillVersion(key int, t ticket, e entry) {
+	if e.version >= m.floors[key] || m.ignoresVersions {
+		m.fill(key, t, e)
+	}
+}
+
+func (m *model) invalidate(key, version int) {
+	m.floors[key] = version
 	if !m.sparesAbsence || !m.entries[key].absent {
 		m.entries[key] = entry{}
 	}
@@ -111,6 +122,7 @@ type reader struct {
 	ticket ticket
 	first  bool // to miss; the others wait
 	read   bool // has read the database
+	old    bool // reads a replica, which may be behind
 	entry  entry
 }
 
@@ -203,7 +215,7 @@ func (s *schedule) get(key int) error {
 	if e.hit {
 		return s.served(key, s.invalidated[key], e)
 	}
-	s.readers = append(s.readers, reader{key: key, since: s.invalidated[key], ticket: t, first: first})
+	s.readers = append(s.readers, reader{key: key, since: s.invalidated[key], ticket: t, first: first, old: s.rnd.IntN(4) == 0})
 	return s.told(t, first)
 }
 
@@ -230,7 +242,17 @@ func (s *schedule) readerStep() error {
 		return s.look(i)
 	case !r.read: // the first one; or the patience of another is over
 		v := s.database[r.key]
+		if r.old {
+			v = max(0, v-s.rnd.IntN(3))
+		}
 		r.read, r.entry = true, entry{hit: true, absent: absent(v), version: v, read: s.now}
+		return nil
+	}
+	if r.old { // what it is given itself is as old as its replica; others must not be
+		if !r.entry.absent {
+			s.store.fillVersion(r.key, r.ticket, r.entry)
+		}
+		s.drop(i)
 		return nil
 	}
 	s.store.fill(r.key, r.ticket, r.entry)
@@ -311,6 +333,7 @@ func TestTheModelCatches(t *testing.T) {
 		"an invalidation that spares a remembered absence": func(m *model, _ *schedule) { m.sparesAbsence = true },
 		"a token that stands twice":                        func(m *model, _ *schedule) { m.oneTokenForAll = true },
 		"an entry that lives for ever":                     func(m *model, _ *schedule) { m.livesForEver = true },
+		"a fill from a replica without a version":          func(m *model, _ *schedule) { m.ignoresVersions = true },
 		"each reader who misses reads the database":        func(m *model, _ *schedule) { m.allAreFirst = true },
 		"readers who share what one of them has read":      func(_ *model, s *schedule) { s.sharesReads = true },
 	}

@@ -95,13 +95,20 @@ func (r *real) fill(key int, t ticket, e entry) {
 	}
 }
 
+func (r *real) fillVersion(key int, t ticket, e entry) {
+	value := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(e.version)), uint64(e.read))
+	if _, err := r.client.FillVersion(context.Background(), name(key), t.lease, value, int64(e.version), 0); err != nil {
+		r.t.Error(err)
+	}
+}
+
 // invalidate commits a batch, as the consumer does.
 func (r *real) invalidate(key, version int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	state := fold.Stored{Version: int64(version), State: projection.State{Exists: true, Values: []any{int64(version)}}}
 	err := r.sink.Commit(context.Background(), fold.Commit{TopicPartition: products, Epoch: r.claim.Epoch, From: r.offset, Next: r.offset + 1,
-		Changes: map[string][]fold.Change{"product": {{Key: name(key), Stored: state, CacheKeys: []string{name(key)}}}}})
+		Changes: map[string][]fold.Change{"product": {{Key: name(key), Stored: state, CacheKeys: []string{name(key)}, CacheVersion: int64(version)}}}})
 	if err != nil {
 		r.t.Error(err)
 	}

@@ -48,11 +48,22 @@ type part struct {
 	states   []string // names
 	contents []any    // of each state: version, bytes
 	cached   []string // names of values and leases
+	floors   []string // names
+	least    []any    // of each floor
 	marks    []any    // key, what becomes of its mark, …
 	bytes    int
 }
 
-func (p *part) keys() int { return len(p.states) + len(p.cached) + len(p.marks)/2 }
+func (p *part) keys() int { return len(p.states) + len(p.cached) + len(p.floors) + len(p.marks)/2 }
+
+// void takes a cache key in. With a version, replicas that have not come to it fill nothing in any more.
+func (s *Sink) void(p *part, key string, version int64) {
+	p.cached = append(p.cached, s.names.Value(key), s.names.Lease(key))
+	if version > 0 {
+		p.floors = append(p.floors, s.names.Floor(key))
+		p.least = append(p.least, fmt.Sprintf("%0*d", versionDigits, version))
+	}
+}
 
 // plan cuts a batch into parts. Nothing is sent before all of it is known to be well-formed.
 func (s *Sink) plan(c fold.Commit) ([]*part, error) {
@@ -75,8 +86,7 @@ func (s *Sink) plan(c fold.Commit) ([]*part, error) {
 		for _, change := range c.Changes[entity] {
 			// The invalidations first: once the state is written, a repeat would not know them.
 			for _, key := range change.CacheKeys {
-				p := room(2, 2*len(key))
-				p.cached = append(p.cached, s.names.Value(key), s.names.Lease(key))
+				s.void(room(3, 3*len(key)), key, change.CacheVersion)
 			}
 			state, err := stored.Encode(columns, change.Stored)
 			if err != nil {
@@ -121,8 +131,8 @@ func (s *Sink) run(ctx context.Context, c fold.Commit, p *part, last bool) error
 	if last {
 		next = strconv.FormatInt(c.Next, 10)
 	}
-	keys := slices.Concat(s.partitionKeys(c.TopicPartition), p.states, p.cached)
-	args := slices.Concat([]any{c.Epoch, owner, c.From, next, len(p.states), len(p.marks) / 2}, p.contents, p.marks)
+	keys := slices.Concat(s.partitionKeys(c.TopicPartition), p.states, p.floors, p.cached)
+	args := slices.Concat([]any{c.Epoch, owner, c.From, next, len(p.states), len(p.marks) / 2, len(p.floors)}, p.contents, p.marks, p.least)
 	reply, err := commitScript.Run(ctx, s.rdb, keys, args...).StringSlice()
 	if err != nil {
 		return classify(err)

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/millrace/millrace/consumers/fold"
@@ -26,15 +27,15 @@ type purged struct {
 // The order is what makes it hold. Values first: whoever fills the CDN again asks the application, which would still be served the old value by Redis. And
 // all of it before the states: once those are written, a repetition after a crash would not know the keys any more.
 func (s *Sink) purgeFirst(ctx context.Context, c fold.Commit) error {
-	keys := cacheKeys(c)
+	keys, least := cacheKeys(c)
 	if s.purger == nil || len(keys) == 0 {
 		return nil
 	}
 	for rest := keys; len(rest) > 0; {
-		n := min(max(s.maxKeys/2, 1), len(rest))
+		n := min(max(s.maxKeys/3, 1), len(rest))
 		p := &part{}
 		for _, key := range rest[:n] {
-			p.cached = append(p.cached, s.names.Value(key), s.names.Lease(key))
+			s.void(p, key, least[key])
 		}
 		if err := s.run(ctx, c, p, false); err != nil {
 			return fmt.Errorf("void values of %s/%d from %d in redis: %w", c.Topic, c.Partition, c.From, err)
@@ -61,14 +62,15 @@ func (s *Sink) purgedOf(c fold.Commit) purged {
 	return at
 }
 
-// cacheKeys are those of all changes, each once.
-func cacheKeys(c fold.Commit) []string {
-	var keys []string
+// cacheKeys are those of all changes, each once, and the version of each.
+func cacheKeys(c fold.Commit) (keys []string, least map[string]int64) {
+	least = map[string]int64{}
 	for _, changes := range c.Changes {
 		for _, ch := range changes {
-			keys = append(keys, ch.CacheKeys...)
+			for _, key := range ch.CacheKeys {
+				least[key] = max(least[key], ch.CacheVersion)
+			}
 		}
 	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
+	return slices.Sorted(maps.Keys(least)), least
 }

@@ -71,6 +71,43 @@ func TestACommitDeletesValuesAndVoidsLeases(t *testing.T) {
 	}
 }
 
+// An invalidation leaves the least version that a replica may fill in, and never a lower one than there is; so does one that is cut up.
+func TestACommitLeavesAFloor(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db := harness.Redis(t)
+	rdb, n := db.Client(t), names(t)
+	for _, maxKeys := range []int{maxScriptKeys, 3, 1} {
+		s := open(t, db.URL, sinktest.Projections()...)
+		s.maxKeys = maxKeys
+		rdb.Del(ctx, n.Floor("a"), n.Floor("b"), n.Floor("c"))
+		c := claim(t, s, ledger)
+		from := max(c.Next, 0)
+		floors := func(version int64, keys ...string) {
+			change := account("k", from+1, keys...)
+			change.CacheVersion = version
+			b := batch(c.Epoch, from, change, account("l", from+1, "c"))
+			b.Quarantine = map[string]int64{"q": from}
+			mustCommit(t, s, b)
+			from += 10
+		}
+		floors(1000, "a", "b")
+		floors(999, "a")
+		floors(10_000, "b")
+		for key, want := range map[string]string{"a": "0000000000000001000", "b": "0000000000000010000", "c": ""} {
+			if got := rdb.Get(ctx, n.Floor(key)).Val(); got != want {
+				t.Errorf("scripts of %d keys: the floor of %s is %q, want %q", maxKeys, key, got, want)
+			}
+		}
+		if states, err := s.Load(ctx, sinktest.EntityLedger, []string{"k", "l"}); err != nil || len(states) != 2 || states["k"].Version != from-9 {
+			t.Errorf("states %+v, %v", states, err)
+		}
+		if first, marked := claim(t, s, ledger).Quarantined["q"]; !marked || first != 0 {
+			t.Errorf("scripts of %d keys: the mark stands at %d, %v", maxKeys, first, marked)
+		}
+	}
+}
+
 func TestAFencedCommitInvalidatesNothing(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
