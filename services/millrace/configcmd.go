@@ -38,7 +38,10 @@ func newConfigCheck(a *app) *cobra.Command {
 				return err
 			}
 			for _, name := range sorted(c.Sinks) {
-				_, _, err := c.Sinks[name].Resolve(projections)
+				keep, _, err := c.Sinks[name].Resolve(projections)
+				if err == nil {
+					_, err = c.Sinks[name].Graph(keep)
+				}
 				if err := c.sinkError(name, err); err != nil {
 					return err
 				}

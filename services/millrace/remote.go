@@ -62,6 +62,14 @@ func (r *remote) resolve(a *app, role sink.Role) error {
 	return nil
 }
 
+// errNothingAnswers is what a call's error wraps when there is no process to ask.
+var errNothingAnswers = errors.New("nothing answers")
+
+// noSinkError says that the process that was asked does not run the sink.
+type noSinkError struct{ text string }
+
+func (e *noSinkError) Error() string { return e.text }
+
 // answerPatience is how much longer than a question may take its answer is waited for.
 const answerPatience = 10 * time.Second
 
@@ -87,7 +95,7 @@ func (r *remote) call(ctx context.Context, limit time.Duration, method, path str
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
-			return fmt.Errorf("nothing answers at %s: is \"millrace up\" or \"millrace sink %s\" running? (--url says where it serves HTTP)", hideURL(r.url), r.sink)
+			return fmt.Errorf("%w at %s: is \"millrace up\" or \"millrace sink %s\" running? (--url says where it serves HTTP)", errNothingAnswers, hideURL(r.url), r.sink)
 		}
 		return fmt.Errorf("ask sink %s: %w", r.sink, err)
 	}
@@ -115,7 +123,7 @@ func (r *remote) refused(resp *http.Response, raw []byte) error {
 		return &answerError{e.Error}
 	}
 	if resp.StatusCode == http.StatusNotFound {
-		return fmt.Errorf("the process at %s runs no sink %s", hideURL(r.url), r.sink)
+		return &noSinkError{fmt.Sprintf("the process at %s runs no sink %s", hideURL(r.url), r.sink)}
 	}
 	return fmt.Errorf("sink %s answered %s", r.sink, resp.Status)
 }

@@ -151,6 +151,9 @@ func (c *Config) sinks(names []string, opts []kgo.Opt, registry *registry.Client
 		if h := one.Handler(); h != nil {
 			server.Handle("/v1/sinks/"+name+"/"+one.Path(), at("/v1/"+one.Path(), h))
 		}
+		if h := one.GoldHandler(); h != nil {
+			server.Handle("/v1/sinks/"+name+"/gold", at("/v1/gold", h))
+		}
 		out = append(out, named{"sink " + name, one, sinkAt(name)})
 	}
 	return out, nil

@@ -132,6 +132,9 @@ func (c *Config) validateSinks() error {
 		if s.Path != "" {
 			s.Path = c.abs(s.Path)
 		}
+		if s.Gold.Models != "" {
+			s.Gold.Models = c.abs(s.Gold.Models)
+		}
 		if s.Kind == "postgres" {
 			if s.URL != "" && !isConnectionString(s.URL) {
 				return c.file.Errorf(key+".url", "%s is no connection string such as postgres://user:password@host:5432/database", shown(s.URL))

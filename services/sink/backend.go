@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/consumers/search/opensearch"
 	"github.com/millrace/millrace/consumers/warehouse"
 	"github.com/millrace/millrace/consumers/warehouse/duckdb"
+	"github.com/millrace/millrace/consumers/warehouse/gold"
 	"github.com/millrace/millrace/consumers/warehouse/postgres"
 	"github.com/millrace/millrace/consumers/webhook"
 )
@@ -56,7 +57,8 @@ type kind struct {
 // backend is an open store.
 type backend struct {
 	sink    fold.Sink
-	handler http.Handler // nil if it serves nothing
+	handler http.Handler                // nil if it serves nothing
+	gold    func() (gold.Engine, error) // nil if it is no warehouse
 }
 
 func (b backend) Close() error { return b.sink.Close() }
@@ -77,7 +79,7 @@ func openDuckDB(cfg Config, _ Parts, projections []fold.Projection, logger *slog
 	if err != nil {
 		return backend{}, fmt.Errorf("open the warehouse: %w", err)
 	}
-	return backend{sink: w, handler: warehouse.Handler(w, logger)}, nil
+	return backend{sink: w, handler: warehouse.Handler(w, logger), gold: w.Gold}, nil
 }
 
 // checkPostgres reads the connection string and connects to nothing.
@@ -91,7 +93,7 @@ func openPostgres(cfg Config, _ Parts, projections []fold.Projection, logger *sl
 	if err != nil {
 		return backend{}, fmt.Errorf("open the warehouse: %w", err)
 	}
-	return backend{sink: w, handler: warehouse.Handler(w, logger)}, nil
+	return backend{sink: w, handler: warehouse.Handler(w, logger), gold: w.Gold}, nil
 }
 
 func openBleve(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {

@@ -80,6 +80,8 @@ type Config struct {
 	// SessionTimeout is how long the partitions of a process that was killed wait before the group gives them to another, or to its
 	// successor. Default 10 s for an embedded backend, whose store belongs to one process anyway; 45 s, as Kafka has it, for others.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
+	// Gold are the models of a warehouse: SQL over its entities, built when they have moved. Default: none.
+	Gold Gold `yaml:"gold,omitzero"`
 
 	// metrics takes those of the backend; Run sets it.
 	metrics prometheus.Registerer
@@ -224,6 +226,9 @@ func (c Config) Check() error {
 		return wrong("connections", "%d is outside 1..%d", c.Connections, maxConnections)
 	case len(c.Topics) > 0 && !k.bronze:
 		return wrong("topics", "are for sinks that keep events; a %s sink follows the topics of its entities", k.role)
+	}
+	if err := c.Gold.check(k); err != nil {
+		return err
 	}
 	if c.IndexPrefix != "" {
 		if err := opensearch.CheckPrefix(c.IndexPrefix); err != nil {

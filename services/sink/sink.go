@@ -17,6 +17,7 @@ import (
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/consumers/warehouse/gold"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -45,12 +46,14 @@ type Sink struct {
 	logger *slog.Logger // Parts.Logger with the name of the sink
 	keep   []fold.Projection
 	topics []string
+	graph  *gold.Graph // nil if it has no models
 
 	mu sync.Mutex // guards the following
 	// consumer, folder and handler are nil until the backend is open.
 	consumer *consumers.Consumer
 	folder   *fold.Fold
 	handler  http.Handler
+	gold     http.Handler
 	// trouble is why there is no consumer.
 	trouble error
 }
@@ -72,7 +75,11 @@ func New(cfg Config, parts Parts) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{cfg: cfg, parts: parts, logger: parts.Logger.With("sink", cfg.Name), keep: keep, topics: topics, trouble: errStarting}, nil
+	graph, err := cfg.Graph(keep)
+	if err != nil {
+		return nil, err
+	}
+	return &Sink{cfg: cfg, parts: parts, logger: parts.Logger.With("sink", cfg.Name), keep: keep, topics: topics, graph: graph, trouble: errStarting}, nil
 }
 
 // Run opens the backend, waiting for one that is away, and consumes until ctx ends. It returns early with an error that does
@@ -82,7 +89,11 @@ func (s *Sink) Run(ctx context.Context) error {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	err = s.consume(ctx, b)
+	stop, err := s.startGold(ctx, b)
+	if err == nil {
+		err = s.consume(ctx, b)
+		stop()
+	}
 	s.set(nil, nil, nil, err)
 	return errors.Join(err, b.Close())
 }

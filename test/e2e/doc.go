@@ -13,6 +13,7 @@
 //	usage_test.go     help, versions, wrong command lines, nothing that answers
 //	away_test.go      servers that are away at the start, and later
 //	demo_test.go      millrace demo, to its end and interrupted
+//	gold_test.go      SQL models, built by sinks and by commands
 //	nocgo_test.go     the binary without cgo
 //
 // The example domain is a post office, in testdata/post; no other package knows it.

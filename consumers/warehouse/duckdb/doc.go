@@ -8,6 +8,7 @@
 //	millrace.positions     topic, partition, next (offset), epoch
 //	millrace.quarantine    topic, partition, key, "offset"
 //	millrace.entities      which generation each view shows, and the digest it was made for
+//	gold.MODEL             a view, and gold_base.* the tables behind it; millrace.gold what is remembered of each (package gold)
 //	millrace.left_out      entities that are no longer declared, and how far their topics were applied then
 //
 // The promises, and where they are kept:
@@ -18,7 +19,8 @@
 //
 // One goroutine writes. It takes what several lanes have ready into one transaction, for MERGE costs by the batch. Lanes convert
 // their values before they queue, so a value that does not fit fails its own batch alone. DuckDB locks its file to one process:
-// who wants to read asks this one (query.go), and is held to statements that read (guard.go).
+// who wants to read asks this one (query.go), and is held to statements that read (guard.go). Models are built beside the writer, on a
+// connection of their own (gold.go): they read silver as of one moment, and write where nobody else does.
 //
 // The metrics: millrace_warehouse_commits_total, millrace_warehouse_commit_seconds, millrace_warehouse_group_batches,
 // millrace_warehouse_rows_total{layer}, millrace_warehouse_queries_total{outcome}, millrace_warehouse_query_seconds.

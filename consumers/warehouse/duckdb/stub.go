@@ -8,6 +8,7 @@ import (
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/warehouse"
+	"github.com/millrace/millrace/consumers/warehouse/gold"
 )
 
 // Warehouse stands for the warehouse in a program that was built without cgo. There is none to be had.
@@ -38,6 +39,9 @@ func (*Warehouse) Positions(context.Context) (map[consumers.TopicPartition]int64
 func (*Warehouse) Query(context.Context, string, warehouse.Limits) (*warehouse.Result, error) {
 	return nil, ErrNoCgo
 }
+
+// Gold returns ErrNoCgo.
+func (*Warehouse) Gold() (gold.Engine, error) { return nil, consumers.AsSystemic(ErrNoCgo) }
 
 // Close does nothing.
 func (*Warehouse) Close() error { return nil }

@@ -28,6 +28,7 @@ type Warehouse struct {
 	metrics *metrics
 	write   *writer
 	slots   chan struct{} // one a running query
+	gold    *Gold
 
 	// hook is called at named points of a commit; tests stop it there.
 	hook func(point string) error
@@ -113,6 +114,7 @@ func openFile(cfg Config, path string) (*Warehouse, error) {
 	w := &Warehouse{
 		cfg: cfg, path: path, db: sql.OpenDB(connector), metrics: newMetrics(cfg.Registerer), slots: make(chan struct{}, cfg.MaxQueries),
 	}
+	w.gold = &Gold{w: w}
 	w.db.SetMaxIdleConns(8)
 	conn, err := connector.Connect(context.Background())
 	if err != nil {

@@ -8,10 +8,11 @@
 //	millrace.positions     topic, partition, next (offset), epoch
 //	millrace.quarantine    topic, partition, key, "offset"
 //	millrace.entities      the table of each entity, and what it was made for
+//	gold.MODEL             a view, and gold_base.* the tables behind it; millrace.gold what is remembered of each (package gold)
 //	millrace.left_out      entities that are no longer declared, and how far their topics were applied then
 //	millrace.layout        the version of all this, and a count of the changes of tables
 //
-// With Config.Schema the names of the four schemas begin with it, so that several warehouses can live in one database. The database should
+// With Config.Schema the names of the schemas begin with it, so that several warehouses can live in one database. The database should
 // be the warehouse's own, not the application's.
 //
 // The promises, and where they are kept:
@@ -44,7 +45,7 @@
 //
 // Grants and settings of a view outlive changes of its table.
 //
-// What a role needs: to own the four schemas, or CREATE on the database to make them. synchronous_commit may be off for it: rows and
+// What a role needs: to own the four schemas (with gold also gold and gold_base), or CREATE on the database to make them. synchronous_commit may be off for it: rows and
 // position are lost together then, and read from Kafka again; claims are durable all the same.
 //
 // The metrics: millrace_warehouse_commits_total, millrace_warehouse_commit_seconds, millrace_warehouse_rows_total{layer},
@@ -52,7 +53,7 @@
 //
 // The files in the order of reading: config.go, warehouse.go (Open, Close), schema.go and layout.sql, entity.go, evolve.go, table.go,
 // names.go; conn.go, burst.go, commit.go, bronze.go, encode.go, numeric.go, exact.go (a batch on its way); claim.go, load.go, decode.go;
-// query.go, guard.go, answer.go (SQL of users); classify.go, errors.go, metrics.go.
+// query.go, guard.go, answer.go (SQL of users); gold.go, gold_publish.go (models); classify.go, errors.go, metrics.go.
 //
 // What was surprising:
 //
@@ -63,4 +64,7 @@
 //     right to make one although it is there, and a column named xmin cannot be had in any quotes.
 //   - A read-only transaction does not keep functions from doing something: pg_terminate_backend, set_config and advisory locks go
 //     through. The guard looks for their names.
+//   - A transaction that is REPEATABLE READ finds the newest tables by their names and sees the rows of its own beginning: a view that was led to
+//     a table filled since looks empty to it. So gold replaces rows where it can, and changes views only when their columns change.
+//   - An advisory lock outlives the end of its connection, as its client sees that, by a moment.
 package postgres
