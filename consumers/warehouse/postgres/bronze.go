@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"bytes"
+
 	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/projection"
 )
 
 // copyBronze appends events as they came.
@@ -23,35 +26,49 @@ func appendEvent(b []byte, ev *consumers.Event, withData bool) []byte {
 	b = appendLong(b, ev.Seq)
 	b = appendLong(b, micros(ev.Time))
 	b = appendInt(b, int32(ev.SchemaID))
-	b = appendHeaders(b, ev.Headers())
+	b = appendHeaders(b, ev)
 	b = appendData(b, ev, withData)
 	return appendBytes(b, ev.Payload)
 }
 
 func appendData(b []byte, ev *consumers.Event, withData bool) []byte {
-	if !withData {
+	if decoded, _ := ev.Values(); !withData || decoded == nil && ev.Fields() == nil {
 		return appendNull(b)
 	}
-	fields := ev.Fields()
-	if fields == nil {
-		return appendNull(b)
-	}
-	start := len(b)
-	b = appendJSON(be.AppendUint32(b, 0), fields)
-	be.PutUint32(b[start:], uint32(len(b)-start-4))
-	return b
+	return appendSized(b, func(b []byte) []byte {
+		start := len(b)
+		if b = projection.AppendEventJSON(b, ev); nullIn(b[start:]) {
+			b = appendJSON(b[:start], ev.Fields())
+		}
+		return b
+	})
 }
 
-func appendHeaders(b []byte, h map[string]string) []byte {
-	if len(h) == 0 {
+func appendHeaders(b []byte, ev *consumers.Event) []byte {
+	if len(ev.RecordHeaders()) == 0 {
 		return appendNull(b)
 	}
-	m := make(map[string]any, len(h))
-	for name, v := range h {
-		m[plain(name)] = plain(v)
-	}
+	return appendSized(b, func(b []byte) []byte {
+		start := len(b)
+		if b = projection.AppendHeadersJSON(b, ev); !nullIn(b[start:]) {
+			return b
+		}
+		headers := ev.Headers()
+		m := make(map[string]any, len(headers))
+		for name, v := range headers {
+			m[plain(name)] = plain(v)
+		}
+		return appendJSON(b[:start], m)
+	})
+}
+
+// nullIn says whether there may be a null character in JSON text: what Postgres cannot take apart.
+func nullIn(text []byte) bool { return bytes.Contains(text, []byte(`\u0000`)) }
+
+// appendSized appends what text appends, behind its length.
+func appendSized(b []byte, text func([]byte) []byte) []byte {
 	start := len(b)
-	b = appendJSON(be.AppendUint32(b, 0), m)
+	b = text(append(b, 0, 0, 0, 0))
 	be.PutUint32(b[start:], uint32(len(b)-start-4))
 	return b
 }

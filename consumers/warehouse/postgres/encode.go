@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -240,7 +239,7 @@ func appendJSONB(b []byte, t projection.Type, v any) ([]byte, error) {
 func appendJSON(b []byte, v any) []byte {
 	start := len(b)
 	b = projection.AppendJSON(b, v)
-	if bytes.Contains(b[start:], []byte(`\u0000`)) {
+	if nullIn(b[start:]) {
 		b = projection.AppendJSON(b[:start], withoutNulls(v))
 	}
 	return b
