@@ -72,7 +72,7 @@ type Config struct {
 	Topics []string `yaml:"topics"`
 	// Entities are the entities that are kept. Default: every entity of Topics; without Topics, every entity.
 	Entities []string `yaml:"entities"`
-	// BatchEvents is the most events applied at once. Default 5000; 500 for a webhook, which after a crash repeats at most a batch a partition.
+	// BatchEvents is the most events applied at once. Default 5000; 20,000 for duckdb; 500 for a webhook, which after a crash repeats at most a batch a partition.
 	BatchEvents int `yaml:"batch_events"`
 	// StateCache bounds the states that the process remembers beside the store, over all its partitions. Default 32MiB; less keeps
 	// memory down, more saves loads where keys come again after a while.
@@ -114,12 +114,33 @@ func (p Purge) config() purge.Config {
 // webhookBatch is the default of BatchEvents for a webhook.
 const webhookBatch = 500
 
+// duckdbBatch is the default of BatchEvents for duckdb: what a MERGE and a commit cost hardly depends on how much is in them.
+const duckdbBatch = 20_000
+
 func (c Config) batchEvents() int {
-	if c.BatchEvents == 0 && c.Role() == Webhook {
+	switch {
+	case c.BatchEvents == 0 && c.Role() == Webhook:
 		return webhookBatch
+	case c.BatchEvents == 0 && c.Kind == "duckdb":
+		return duckdbBatch
 	}
 	return c.BatchEvents
 }
+
+// eventBytes is for how large events a large batch has room, in bytes; see consumers.Config.BatchBytes.
+const eventBytes = 800
+
+// bounds sets what the consumer of the sink holds: without that, batches of many events would end at a few MiB.
+func (c Config) bounds(cfg *consumers.Config) {
+	if cfg.BatchEvents = c.batchEvents(); cfg.BatchEvents <= (consumers.Config{}).WithDefaults().BatchEvents {
+		return
+	}
+	cfg.BatchBytes = min(cfg.BatchEvents*eventBytes, maxBatchBytes)
+	cfg.LaneRecords, cfg.LaneBytes = 2*cfg.BatchEvents, 2*cfg.BatchBytes
+}
+
+// maxBatchBytes is the most bytes that a batch is given room for.
+const maxBatchBytes = 32 << 20
 
 // embeddedSession is the default session timeout of an embedded backend.
 const embeddedSession = 10 * time.Second

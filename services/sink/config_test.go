@@ -9,6 +9,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/services/internal/conf"
@@ -182,6 +183,28 @@ func TestNewRefusesWhatCannotRun(t *testing.T) {
 		var wrong *ConfigError
 		if _, err := New(cfg, parts); !errors.As(err, &wrong) {
 			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+}
+
+// A batch of many events is not cut short by the bytes that it may have, and two of them fit where a partition's records wait.
+func TestLargeBatchesHaveRoom(t *testing.T) {
+	for _, c := range []struct {
+		cfg            Config
+		events, bytes  int
+		records, lanes int
+	}{
+		{Config{Kind: "postgres"}, 0, 0, 0, 0},
+		{Config{Kind: "postgres", BatchEvents: 5000}, 5000, 0, 0, 0},
+		{Config{Kind: "postgres", BatchEvents: 10_000}, 10_000, 8_000_000, 20_000, 16_000_000},
+		{Config{Kind: "duckdb"}, 20_000, 16_000_000, 40_000, 32_000_000},
+		{Config{Kind: "duckdb", BatchEvents: 1_000_000}, 1_000_000, 32 << 20, 2_000_000, 64 << 20},
+		{Config{Kind: "webhook"}, 500, 0, 0, 0},
+	} {
+		var got consumers.Config
+		c.cfg.bounds(&got)
+		if got.BatchEvents != c.events || got.BatchBytes != c.bytes || got.LaneRecords != c.records || got.LaneBytes != c.lanes {
+			t.Errorf("%s with %d: %d events, %d bytes, %d records, %d bytes", c.cfg.Kind, c.cfg.BatchEvents, got.BatchEvents, got.BatchBytes, got.LaneRecords, got.LaneBytes)
 		}
 	}
 }

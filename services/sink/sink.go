@@ -153,11 +153,13 @@ func (s *Sink) consume(ctx context.Context, b backend) error {
 	if err != nil {
 		return errors.Join(err, letters.Close())
 	}
-	c, err := consumers.New(consumers.Config{
+	cfg := consumers.Config{
 		Name: s.cfg.Name, Group: Group(s.cfg.Name), Topics: s.topics, Kafka: s.parts.Kafka, Registry: s.parts.Registry,
-		Catalogue: s.parts.Catalogue, BatchEvents: s.cfg.batchEvents(), SessionTimeout: s.cfg.sessionTimeout(), Logger: s.parts.Logger, Registerer: s.parts.Metrics,
+		Catalogue: s.parts.Catalogue, SessionTimeout: s.cfg.sessionTimeout(), Logger: s.parts.Logger, Registerer: s.parts.Metrics,
 		Tracer: s.parts.Tracer,
-	}, folder)
+	}
+	s.cfg.bounds(&cfg)
+	c, err := consumers.New(cfg, folder)
 	if err != nil {
 		return errors.Join(err, letters.Close())
 	}

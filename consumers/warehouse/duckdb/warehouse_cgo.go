@@ -38,6 +38,11 @@ type Warehouse struct {
 	users  sync.WaitGroup // calls that read
 }
 
+// checkpointBytes is the size of the log, in bytes, from which a commit writes it into the tables. A checkpoint writes every group of rows anew
+// in which one has changed, which are all of them where keys come at random, so it must not come every few batches, as it does by
+// default (16 MiB). What is in the log is read again after a kill, in a second or two.
+const checkpointBytes = 128 << 20
+
 // opened are the files that this process has open: DuckDB would hand out the same database twice.
 var opened = struct {
 	sync.Mutex
@@ -102,6 +107,7 @@ func openFile(cfg Config, path string) (*Warehouse, error) {
 	options := []string{
 		"access_mode=READ_WRITE", fmt.Sprintf("threads=%d", cfg.Threads), fmt.Sprintf("memory_limit=%dKiB", cfg.MemoryBytes>>10),
 		fmt.Sprintf("max_temp_directory_size=%dKiB", cfg.TempBytes>>10),
+		fmt.Sprintf("checkpoint_threshold=%dKiB", checkpointBytes>>10),
 		"autoinstall_known_extensions=false", "autoload_known_extensions=false", "allow_community_extensions=false",
 	}
 	connector, err := duckdb.NewConnector(path+"?"+strings.Join(options, "&"), nil)
