@@ -286,7 +286,7 @@ func TestPoisonGoesToTheDeadLettersAndIsRedriven(t *testing.T) {
 	}
 	h.stop()
 	r.add(10, 5) // the next owner knows the mark
-	h = r.start(server.URL, nil, nil)
+	r.start(server.URL, nil, nil)
 	pending(5)
 	ask := func(want consumers.Outcome, applied int64) {
 		t.Helper()

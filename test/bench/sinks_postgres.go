@@ -177,7 +177,7 @@ func (r *sinkRig) peerSink(ctx context.Context, c caseRows, t saleTopic, rate fl
 		_, rows, sum = latest(t.n)
 	}
 	if err := r.holds(ctx, dsn, "SELECT count(*), sum(n)::bigint FROM sale", rows, sum); err != nil {
-		return fmt.Errorf("Debezium: %w", err)
+		return fmt.Errorf("the table of Debezium: %w", err)
 	}
 	r.report.Versions["debezium jdbc"], r.report.Versions["kafka connect"] = peer.JDBCVersion, peer.ConnectVersion
 	c.row("times Debezium's best setting", "", rate/got.EventsPerSecond, bound)
