@@ -43,6 +43,9 @@ func (s *Sink) purgeFirst(ctx context.Context, c fold.Commit) error {
 		rest = rest[n:]
 	}
 	at := s.purgedOf(c)
+	if at.done >= len(keys) {
+		return nil // all were, before a part of the states was written: a repetition has those only that are not
+	}
 	done, err := s.purger.Purge(ctx, keys[at.done:])
 	at.done += done
 	s.mu.Lock()

@@ -118,3 +118,26 @@ func TestAFormerOwnerPurgesNothing(t *testing.T) {
 		t.Errorf("%v, purged %q", err, c.taken)
 	}
 }
+
+// A try that wrote a part of the states is repeated with fewer changes, for what is written is seen as done: what was purged stays so.
+func TestARepetitionHasFewerKeysToPurge(t *testing.T) {
+	t.Parallel()
+	c := &cdn{atOnce: 10, asked: func() {}}
+	s := openPurging(t, mini(t), c)
+	s.maxKeys = 3 // a script a state
+	owner := claim(t, s, ledger)
+	s.crash = func(point string) error {
+		if point == "after a script" {
+			return errAway
+		}
+		return nil
+	}
+	if err := s.Commit(t.Context(), batch(owner.Epoch, 0, account("k", 1, "a"), account("l", 1, "b"))); !errors.Is(err, errAway) {
+		t.Fatal(err)
+	}
+	s.crash = nil
+	mustCommit(t, s, batch(owner.Epoch, 0, account("l", 1, "b")))
+	if !slices.Equal(c.taken, []string{"a", "b"}) {
+		t.Errorf("purged %q", c.taken)
+	}
+}
