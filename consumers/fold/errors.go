@@ -47,3 +47,18 @@ func refusals(err error, before map[int64]error) (all map[int64]error, again boo
 	maps.Copy(all, r.Events)
 	return all, len(all) > len(before)
 }
+
+// NotStored says of an error of a Sink's Commit that nothing of the commit was stored, nor will be. A redrive is then tried again as it is, by the same owner and after the
+// pause that the error asks for; otherwise the partition is claimed anew, for a commit with an unchanged position is not told apart from its repetition. It returns
+// nil for nil.
+func NotStored(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &notStored{err}
+}
+
+type notStored struct{ err error }
+
+func (n *notStored) Error() string { return n.err.Error() }
+func (n *notStored) Unwrap() error { return n.err }

@@ -126,7 +126,8 @@ func (f *Fold) redriven(o *owned, w *work, lifted []string, moved map[string]int
 
 // unsure makes the caller claim the partition anew: a commit with an unchanged position is not told apart from its repetition.
 func unsure(err error) error {
-	if consumers.Classify(err) == consumers.Systemic || errors.Is(err, consumers.ErrFenced) || errors.Is(err, consumers.ErrPosition) {
+	var none *notStored
+	if errors.As(err, &none) || consumers.Classify(err) == consumers.Systemic || errors.Is(err, consumers.ErrFenced) || errors.Is(err, consumers.ErrPosition) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", err, consumers.ErrPosition)

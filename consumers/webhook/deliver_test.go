@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -223,6 +224,69 @@ func TestABatchThatIsCutShortKeepsWhatIsDone(t *testing.T) {
 	wantPosition(t, s, 2)
 	if again := claim(t, s); !maps.Equal(again.Quarantined, map[string]int64{"x": 1}) {
 		t.Errorf("quarantined %v: a mark goes with the position that passes it", again.Quarantined)
+	}
+}
+
+// A sink that stops keeps what is done, too: mended credentials do not repeat the batch.
+func TestWhatStopsTheSinkKeepsWhatIsDone(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t, func(p post) int {
+		if p.n == 3 {
+			return http.StatusUnauthorized
+		}
+		return http.StatusOK
+	})
+	s := newSink(t, r.URL, newPositions(), func(c *webhook.Config) { c.Concurrency = 1 })
+	err := s.Commit(t.Context(), commit(claim(t, s).Epoch, 0, "a 1", "a 2", "a 3", "a 4"))
+	if consumers.Classify(err) != consumers.Systemic {
+		t.Fatal(err)
+	}
+	wantPosition(t, s, 2)
+}
+
+// noLetters takes dead letters.
+type noLetters struct{}
+
+func (noLetters) Send(context.Context, []consumers.DeadLetter) error { return nil }
+
+// A receiver that takes a few events at a time gets all that is redriven in the end: each try goes on where the last one stood, and not before the
+// receiver wants it. Were the partition claimed anew in between, each would begin with the first event.
+func TestARedriveGoesOnWhereTheLastTryStood(t *testing.T) {
+	t.Parallel()
+	var budget atomic.Int64
+	r := newReceiver(t, func(post) int {
+		if budget.Add(-1) < 0 {
+			return http.StatusTooManyRequests
+		}
+		return http.StatusOK
+	})
+	at := newPositions()
+	s := newSink(t, r.URL, at, nil)
+	f, err := fold.New(fold.Config{Sink: s, DeadLetters: noLetters{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Claim(t.Context(), tp); err != nil {
+		t.Fatal(err)
+	}
+	events := commit(1, 0, "a 1", "a 2", "a 3").Events
+	bad := slices.Clone(events)
+	bad[0].Err = errors.New("cannot be read")
+	if err := f.Process(t.Context(), consumers.Batch{TopicPartition: tp, From: 0, Next: 3, Events: bad}); err != nil {
+		t.Fatal(err)
+	}
+	for try := range 3 {
+		budget.Store(1)
+		done, err := f.Redrive(t.Context(), consumers.Redrive{TopicPartition: tp, Events: events, Rest: map[string]int64{"a": -1}})
+		switch {
+		case try < 2 && (err == nil || errors.Is(err, consumers.ErrPosition) || consumers.Classify(err) != consumers.Transient):
+			t.Fatalf("try %d: %v", try, err)
+		case try == 2 && (err != nil || done.Applied["a"] != 3):
+			t.Fatalf("%+v, %v", done, err)
+		}
+	}
+	if got := r.taken()["a"]; !slices.Equal(got, []int64{1, 2, 3}) {
+		t.Errorf("taken %v", got)
 	}
 }
 

@@ -135,10 +135,10 @@ func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
 		p.askAnew(c.Events)
 	}
 	if err := s.deliver(ctx, c, p); err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || consumers.Classify(err) == consumers.Systemic {
 			return errors.Join(err, s.keep(c, p))
 		}
-		return err
+		return fold.NotStored(err)
 	}
 	if err := s.cfg.Positions.Commit(ctx, c); err != nil {
 		return err
