@@ -1,25 +1,28 @@
 // Package call posts to somebody else's server and says in our words what the answer means.
 //
 //	2xx                      nil
-//	401, 403                 systemic: the credentials are wrong
+//	401, 403, 407            systemic: the credentials are wrong
 //	3xx                      systemic: the address is wrong. Nothing is followed, for what is posted is for the host that was named
 //	408, 425, 429, 5xx       transient, and not before Retry-After
 //	no answer                transient
 //	any other                poison
 //
-// Errors name the host and never the rest of the address, for paths hold tokens; nor what was sent.
+// Errors name the host and never the rest of the address, for paths hold tokens; nor headers that were sent, not even where the server repeats them.
 package call
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,7 +81,7 @@ func CheckURL(address string) error {
 func CheckHeaders(headers map[string]string) error {
 	for name, value := range headers {
 		switch {
-		case name == "" || strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(nameRunes, unicode.ToLower(r)) }):
+		case name == "" || strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(nameRunes, r) }):
 			return fmt.Errorf("%q cannot be the name of a header", name)
 		case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
 			return fmt.Errorf("the value of %s holds a control character", name)
@@ -90,7 +93,7 @@ func CheckHeaders(headers map[string]string) error {
 	return nil
 }
 
-const nameRunes = "abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~"
+const nameRunes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~"
 
 // New makes a client. It connects to nothing.
 func New(cfg Config) (*Client, error) {
@@ -101,15 +104,9 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("headers: %w", err)
 	}
 	u, _ := url.Parse(cfg.URL)
-	c := &Client{url: cfg.URL, host: u.Host, headers: http.Header{"User-Agent": {"millrace"}}, now: time.Now}
+	c := &Client{url: cfg.URL, host: u.Host, headers: http.Header{"User-Agent": {"millrace"}}, hidden: secretsOf(u, cfg.Headers), now: time.Now}
 	for name, value := range cfg.Headers {
 		c.headers.Set(name, value)
-		if value != "" {
-			c.hidden = append(c.hidden, value)
-			if _, token, ok := strings.Cut(value, " "); ok && token != "" { // of "Bearer token"
-				c.hidden = append(c.hidden, token)
-			}
-		}
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = cfg.TLS.Clone()
@@ -122,6 +119,37 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// Parts of an address, in bytes, from which on they may be secrets: shorter ones stand in every answer.
+const (
+	minSegment = 8
+	minValue   = 4
+)
+
+// secretsOf is what no error shows, in every form in which a server may repeat it, the longest first.
+func secretsOf(u *url.URL, headers map[string]string) []string {
+	var all []string
+	add := func(least int, values ...string) {
+		for _, v := range values {
+			if len(v) >= least {
+				all = append(all, v, html.EscapeString(v))
+			}
+		}
+	}
+	for _, value := range headers {
+		_, token, _ := strings.Cut(value, " ") // of "Bearer token"
+		add(1, value, token)
+	}
+	add(2, u.RequestURI(), u.EscapedPath(), u.Path) // one byte is the slash
+	add(1, u.RawQuery)
+	add(minSegment, strings.Split(u.EscapedPath(), "/")...)
+	add(minSegment, strings.Split(u.Path, "/")...)
+	for _, values := range u.Query() {
+		add(minValue, values...)
+	}
+	slices.SortFunc(all, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
+	return slices.Compact(all)
+}
+
 // Close lets go of the connections.
 func (c *Client) Close() error {
 	c.http.CloseIdleConnections()
@@ -132,7 +160,7 @@ func (c *Client) Close() error {
 func (c *Client) Post(ctx context.Context, headers http.Header, body []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
 	if err != nil {
-		return consumers.AsSystemic(fmt.Errorf("post to %s: %w", c.host, bare(err)))
+		return consumers.AsSystemic(c.failed(err))
 	}
 	for _, h := range []http.Header{c.headers, headers} {
 		for name, values := range h {
@@ -144,7 +172,7 @@ func (c *Client) Post(ctx context.Context, headers http.Header, body []byte) err
 		if cause := ctx.Err(); cause != nil {
 			return cause
 		}
-		return fmt.Errorf("post to %s: %w", c.host, bare(err))
+		return c.failed(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxRead))
@@ -155,6 +183,26 @@ func (c *Client) Post(ctx context.Context, headers http.Header, body []byte) err
 		text = nil
 	}
 	return c.meaning(resp, text)
+}
+
+// Error is why a request had no answer. It is not about any server of ours: whoever explains errors of connections leaves it as it is.
+type Error struct {
+	host, text string
+	err        error
+}
+
+// Error names the host and says why.
+func (e *Error) Error() string { return "post to " + e.host + ": " + e.text }
+
+// Unwrap returns the reason.
+func (e *Error) Unwrap() error { return e.err }
+
+// PostedTo returns the host.
+func (e *Error) PostedTo() string { return e.host }
+
+func (c *Client) failed(err error) error {
+	err = bare(err)
+	return &Error{host: c.host, text: c.clean(err.Error()), err: err}
 }
 
 // bare is an error without the address.
@@ -176,7 +224,7 @@ func (c *Client) meaning(resp *http.Response, text []byte) error {
 	switch {
 	case code/100 == 3:
 		return consumers.AsSystemic(fmt.Errorf("%s answers %d: what is posted is not carried on to another address; if it has moved, set the url", c.host, code))
-	case code == http.StatusUnauthorized, code == http.StatusForbidden:
+	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusProxyAuthRequired:
 		return consumers.AsSystemic(err)
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code/100 == 5:
 		return consumers.RetryAfter(c.wait(resp.Header.Get("Retry-After")), err)
@@ -199,18 +247,24 @@ func (c *Client) wait(after string) time.Duration {
 	return min(max(at.Sub(c.now()), 0), maxWait)
 }
 
-// excerpt is the beginning of an answer, for people. A server that repeats what it was sent is not to bring a secret into a log.
+// excerpt is the beginning of an answer, for people.
 func (c *Client) excerpt(text []byte) string {
-	s := strings.ToValidUTF8(string(text), "")
+	s := c.clean(string(text))
+	if s == "" {
+		return ""
+	}
+	return ": " + s
+}
+
+// clean is the beginning of a text from outside, in one line. A server that repeats what it was sent is not to bring a secret into a log.
+func (c *Client) clean(text string) string {
+	s := strings.ToValidUTF8(text, "")
 	for _, h := range c.hidden {
 		s = strings.ReplaceAll(s, h, "xxxxx")
 	}
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
-	if s == "" {
-		return ""
-	}
 	if len(s) > maxShown {
 		s = strings.ToValidUTF8(s[:maxShown], "") + "…"
 	}
-	return ": " + s
+	return s
 }

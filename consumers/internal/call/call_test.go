@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -39,7 +40,7 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		{code: 200}, {code: 204}, {code: 299},
 		{301, "", consumers.Systemic, 0}, {307, "", consumers.Systemic, 0}, {308, "5", consumers.Systemic, 0},
 		{401, "", consumers.Systemic, 0}, {403, "", consumers.Systemic, 0},
-		{400, "", consumers.Poison, 0}, {404, "", consumers.Poison, 0}, {410, "", consumers.Poison, 0}, {413, "7", consumers.Poison, 0}, {422, "", consumers.Poison, 0},
+		{400, "", consumers.Poison, 0}, {404, "", consumers.Poison, 0}, {410, "", consumers.Poison, 0}, {413, "7", consumers.Poison, 0}, {407, "", consumers.Systemic, 0}, {422, "", consumers.Poison, 0},
 		{408, "", consumers.Transient, 0}, {429, "7", consumers.Transient, 7 * time.Second}, {500, "", consumers.Transient, 0}, {502, "-3", consumers.Transient, 0},
 		{503, "Fri, 02 Jan 2026 03:05:05 GMT", consumers.Transient, time.Minute}, {503, "99999999999", consumers.Transient, maxWait}, {503, "soon", consumers.Transient, 0},
 		{503, "Fri, 02 Jan 2026 03:00:05 GMT", consumers.Transient, 0}, {503, "99999999999999999999999", consumers.Transient, 0},
@@ -131,12 +132,57 @@ func TestChecks(t *testing.T) {
 	if err := errors.Join(CheckURL("https://host/a?b=c"), CheckURL("http://127.0.0.1:80")); err != nil {
 		t.Error(err)
 	}
-	for _, bad := range []map[string]string{{"": "s3cret"}, {"a b": "s3cret"}, {"A": "s3cret\n"}, {"Webhook-Id": "s3cret"}, {"CE-id": "s3cret"}, {"host": "s3cret"}} {
+	for _, bad := range []map[string]string{{"": "s3cret"}, {"a b": "s3cret"}, {"A": "s3cret\n"}, {"Webhook-Id": "s3cret"}, {"CE-id": "s3cret"}, {"host": "s3cret"}, {"To\u212aen": "s3cret"}} {
 		if err := CheckHeaders(bad); err == nil || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
 	if err := CheckHeaders(map[string]string{"Authorization": "Bearer x", "X-A_b": ""}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A server that repeats the address it was asked for does not bring it into an error: many do so with 404.
+func TestAnAddressThatComesBackIsHidden(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprintf(w, "Cannot POST %s, %s, %s; no hook %s; %q", r.URL.Path, r.RequestURI, html.EscapeString(r.RequestURI), r.URL.Path[len("/hooks/"):], r.URL.Query())
+	}))
+	defer server.Close()
+	c, err := New(Config{URL: server.URL + "/hooks/t0ken%26more-of-it?key=s3cr%2Fet&b=", Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Post(t.Context(), nil, nil)
+	if err == nil || !strings.Contains(err.Error(), "Cannot POST") || !strings.Contains(err.Error(), "no hook") {
+		t.Fatalf("%v", err)
+	}
+	for _, part := range []string{"t0ken", "more-of-it", "s3cr"} {
+		if strings.Contains(err.Error(), part) {
+			t.Errorf("%q is shown: %v", part, err)
+		}
+	}
+}
+
+// What is no HTTP is not repeated at length.
+func TestAnAnswerThatIsNoneIsBounded(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		fmt.Fprintf(conn, "%s%s\r\n\r\n", r.Header.Get("Key"), strings.Repeat("x", 4*maxShown))
+		_ = conn.Close()
+	}))
+	defer server.Close()
+	c, err := New(Config{URL: server.URL, Headers: map[string]string{"Key": "s3cret"}, Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Post(t.Context(), nil, nil); err == nil || !strings.Contains(err.Error(), "xxx") || len(err.Error()) > maxShown+100 || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("%d bytes: %v", len(err.Error()), err)
 	}
 }
