@@ -46,6 +46,10 @@ func (at where) explain(err error) error {
 	if err == nil || errors.As(err, &done) {
 		return err
 	}
+	var elsewhere posted
+	if errors.As(err, &elsewhere) {
+		return err // somebody else's server: no key of ours for Kafka or Postgres is at fault
+	}
 	remedy := ""
 	var pg *pgconn.ConnectError
 	switch {
@@ -60,6 +64,12 @@ func (at where) explain(err error) error {
 		return err
 	}
 	return &explained{err, remedy}
+}
+
+// posted is an error of a request to a server that is not one of ours: a webhook's, or a CDN's.
+type posted interface {
+	error
+	PostedTo() string
 }
 
 func kafkaRemedy(err error) string {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/millrace/millrace/consumers/cache/purge"
 	"github.com/millrace/millrace/test/harness"
 )
 
@@ -92,6 +93,26 @@ func TestARefusedPostgresIsNamed(t *testing.T) {
 		if !strings.Contains(c.text, c.want) || strings.Count(c.text, "look at") != 1 {
 			t.Errorf("%d: %s; want %q in it", i, c.text, c.want)
 		}
+	}
+}
+
+// A receiver or a CDN whose certificate nobody vouches for is not told by keys for Kafka, which would mend nothing.
+func TestSomebodyElsesServerIsNotExplainedAsKafka(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	p, err := purge.New(purge.Config{URL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	_, err = p.Purge(t.Context(), []string{"a"})
+	if err == nil || !strings.Contains(err.Error(), "x509") {
+		t.Fatalf("%v", err)
+	}
+	if got := sinkAt("cdn").explain(err).Error(); got != err.Error() {
+		t.Error(got)
 	}
 }
 

@@ -55,14 +55,12 @@ func withPassword(dsn, password string) string {
 // hidePath hides what comes behind the host of a URL: the paths of other people's servers are often all that keeps strangers out.
 func hidePath(s string) string {
 	scheme := urlScheme.FindString(s)
-	host, path, ok := strings.Cut(s[len(scheme):], "/")
-	if !ok {
-		host, path, ok = strings.Cut(host, "?")
-	}
-	if !ok || path == "" {
+	rest := s[len(scheme):]
+	i := strings.IndexAny(rest, "/?#")
+	if i < 0 || i == len(rest)-1 {
 		return s
 	}
-	return scheme + host + "/" + hidden
+	return scheme + rest[:i] + "/" + hidden
 }
 
 func hideValues(m map[string]string) {

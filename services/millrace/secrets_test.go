@@ -43,6 +43,7 @@ func TestTheSecretsOfAWebhookAreHidden(t *testing.T) {
 		"hook":  {Kind: "webhook", URL: "https://hooks.example:8443/services/s3cret?x=s3cret", Secret: "whsec_s3cret", Headers: map[string]string{"Authorization": "Bearer s3cret"}},
 		"cache": {Kind: "redis", URL: "redis://cache:6379/1", Purge: sink.Purge{URL: "https://cdn.example/service/s3cret/purge", Headers: map[string]string{"Fastly-Key": "s3cret"}}},
 		"query": {Kind: "webhook", URL: "https://hooks.example?s3cret"},
+		"slash": {Kind: "webhook", URL: "https://hooks.example?sig=s3cret/b"},
 	}}
 	c.hideSecrets()
 	for name, s := range c.Sinks {
