@@ -15,6 +15,7 @@
 //  2. Position and marks change together: they are one record.
 //  3. The position is never lost by compaction. Each owner writes under a name of its own, so that what a former owner writes late takes the place of
 //     nothing; names of former owners are removed once the new one has written down what it took over.
+//     A topic that is not only compacted, but deletes what is old, is refused.
 //  4. Consumer group offsets are not involved: they expire with a group that is away for long, and can be reset. This topic does neither.
 //
 // The files in the order of reading: log.go (the owner's side), tail.go (reading to the end and on), record.go (what a record means).

@@ -43,8 +43,16 @@ type Log struct {
 
 	mu      sync.Mutex // guards the following
 	tail    *tail      // nil before the first claim
-	owners  map[consumers.TopicPartition]string
+	owners  map[consumers.TopicPartition]held
 	created bool
+}
+
+// held is what our last claim of a partition stands on.
+type held struct {
+	name string
+	// tail is the reading by which the claim was seen to hold. Another one, begun since, may not have come so far yet: what it lacks would look as if somebody else had
+	// claimed, or as if marks stood that were lifted.
+	tail *tail
 }
 
 // New returns a Log. Nothing is sent before the first claim, which makes the topic.
@@ -69,7 +77,7 @@ func New(cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("positions of %s: %w", cfg.Sink, err)
 	}
-	return &Log{cfg: cfg, topic: Topic(cfg.Sink), cl: cl, owners: map[consumers.TopicPartition]string{}}, nil
+	return &Log{cfg: cfg, topic: Topic(cfg.Sink), cl: cl, owners: map[consumers.TopicPartition]held{}}, nil
 }
 
 // Sizes, and how soon a topic that was just made is asked for again.
@@ -104,10 +112,10 @@ func (l *Log) claim(ctx context.Context, tp consumers.TopicPartition) (fold.Clai
 	if err != nil {
 		return fold.Claim{}, err
 	}
-	owner := rand.Text()
+	name := nameOf(tp, rand.Text())
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
-	offset, err := l.write(ctx, l.record(nameOf(tp, owner), record{Claim: true, Next: -1}))
+	offset, err := l.write(ctx, l.record(name, record{Claim: true, Next: -1}))
 	if err == nil {
 		err = t.reach(ctx, offset)
 	}
@@ -119,10 +127,10 @@ func (l *Log) claim(ctx context.Context, tp consumers.TopicPartition) (fold.Clai
 		return fold.Claim{}, fmt.Errorf("somebody has claimed it since: %w", consumers.ErrFenced)
 	}
 	// Written down under our own name before the former owners' names go.
-	records := []*kgo.Record{l.record(nameOf(tp, owner), record{Epoch: e.epoch, Next: e.next, Marks: e.marks})}
-	for _, name := range slices.Sorted(maps.Keys(e.names)) {
-		if name != nameOf(tp, owner) {
-			records = append(records, &kgo.Record{Topic: l.topic, Key: []byte(name)})
+	records := []*kgo.Record{l.record(name, record{Epoch: e.epoch, Next: e.next, Marks: e.marks})}
+	for _, former := range slices.Sorted(maps.Keys(e.names)) {
+		if former != name {
+			records = append(records, &kgo.Record{Topic: l.topic, Key: []byte(former)})
 		}
 	}
 	if offset, err = l.write(ctx, records...); err == nil {
@@ -132,23 +140,27 @@ func (l *Log) claim(ctx context.Context, tp consumers.TopicPartition) (fold.Clai
 		return fold.Claim{}, err
 	}
 	l.mu.Lock()
-	l.owners[tp] = owner
+	l.owners[tp] = held{name, t}
 	l.mu.Unlock()
 	return fold.Claim{Epoch: e.epoch, Next: e.next, Quarantined: maps.Clone(e.marks)}, nil
 }
 
 // Check returns ErrFenced or ErrPosition if a commit would be refused, as far as is known without asking.
 func (l *Log) Check(c fold.Commit) error {
-	l.mu.Lock()
-	t, owner := l.tail, l.owners[c.TopicPartition]
-	l.mu.Unlock()
-	if t == nil || owner == "" {
+	o := l.held(c.TopicPartition)
+	if o.tail == nil {
 		return fmt.Errorf("%s/%d was not claimed: %w", c.Topic, c.Partition, consumers.ErrFenced)
 	}
-	if err := t.failure(); err != nil {
+	if err := o.tail.failure(); err != nil {
 		return fmt.Errorf("%s is no longer read (%w): %w", l.topic, err, consumers.ErrPosition) // claim anew, read anew
 	}
-	return verdict(t.entry(c.TopicPartition), c)
+	return verdict(o.tail.entry(c.TopicPartition), c)
+}
+
+func (l *Log) held(tp consumers.TopicPartition) held {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.owners[tp]
 }
 
 // verdict says whether a commit would be refused.
@@ -164,7 +176,8 @@ func verdict(e entry, c fold.Commit) error {
 	return nil
 }
 
-// Commit is that of fold.Sink for position and marks; Events and Changes are not looked at.
+// Commit is that of fold.Sink for position and marks; Events and Changes are not looked at. A deadline of ctx bounds it, as Config.Timeout does; that ctx is cancelled
+// does not interrupt what was sent.
 func (l *Log) Commit(ctx context.Context, c fold.Commit) error {
 	if err := l.commit(ctx, c); err != nil {
 		return fmt.Errorf("move %s/%d from %d to %d on %s: %w", c.Topic, c.Partition, c.From, c.Next, l.topic, consumers.ClassifyKafka(err))
@@ -176,9 +189,8 @@ func (l *Log) commit(ctx context.Context, c fold.Commit) error {
 	if err := l.Check(c); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	t, owner := l.tail, l.owners[c.TopicPartition]
-	l.mu.Unlock()
+	o := l.held(c.TopicPartition)
+	t := o.tail
 	e := t.entry(c.TopicPartition)
 	state := e.after(c)
 	if state.Next == e.next && maps.Equal(state.Marks, e.marks) {
@@ -188,9 +200,13 @@ func (l *Log) commit(ctx context.Context, c fold.Commit) error {
 		return err
 	}
 	// What was sent may be stored, whether or not somebody waits for it: we do.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.Timeout)
+	until := time.Now().Add(l.cfg.Timeout)
+	if at, ok := ctx.Deadline(); ok && at.Before(until) {
+		until = at
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
-	offset, err := l.write(ctx, l.record(nameOf(c.TopicPartition, owner), state))
+	offset, err := l.write(ctx, l.record(o.name, state))
 	if err == nil {
 		err = t.reach(ctx, offset)
 	}
@@ -234,10 +250,24 @@ func (l *Log) record(name string, v record) *kgo.Record {
 	return &kgo.Record{Topic: l.topic, Key: []byte(name), Value: value}
 }
 
-// write returns the offset of the last record when all are durable.
+// write returns the offset of the last record when all are durable. When ctx ends it is not known whether they are, nor whether they will be: the client does not take back
+// what a broker that fell silent may have. That does no harm, for a record that comes late stands behind those of later claims, or says what the next one says again.
 func (l *Log) write(ctx context.Context, records ...*kgo.Record) (int64, error) {
-	if err := l.cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		return 0, fmt.Errorf("write: %w", err)
+	done := make(chan error, len(records))
+	for _, r := range records {
+		// Not with ctx: the client fails whatever waits behind a record whose context has ended.
+		l.cl.TryProduce(context.WithoutCancel(ctx), r, func(_ *kgo.Record, err error) { done <- err })
+	}
+	for range records {
+		var err error
+		select {
+		case err = <-done:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			return 0, fmt.Errorf("write: %w", err)
+		}
 	}
 	return records[len(records)-1].Offset, nil
 }
@@ -251,7 +281,7 @@ func (l *Log) following(ctx context.Context) (*tail, error) {
 	}
 	if !l.created {
 		if err := l.create(ctx); err != nil {
-			return nil, fmt.Errorf("create topic: %w", err)
+			return nil, fmt.Errorf("make sure of the topic: %w", err)
 		}
 		l.created = true
 	}
@@ -268,7 +298,7 @@ func (l *Log) following(ctx context.Context) (*tail, error) {
 func (l *Log) create(ctx context.Context) error {
 	adm := kadm.NewClient(l.cl)
 	if there, err := adm.ListTopics(ctx, l.topic); err == nil && there.Has(l.topic) {
-		return nil // maybe somebody else made it for us, who may
+		return l.checkCompacted(ctx, adm) // maybe somebody else made it for us, who may
 	}
 	set := func(n string) *string { return &n }
 	_, err := adm.CreateTopic(ctx, 1, -1, map[string]*string{
@@ -279,7 +309,32 @@ func (l *Log) create(ctx context.Context) error {
 		"max.message.bytes":         set(fmt.Sprint(maxRecord)),
 	}, l.topic)
 	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil
+		return l.checkCompacted(ctx, adm)
 	}
 	return err
+}
+
+// ErrForgets stops a sink whose position topic would lose the positions of partitions that were quiet for long: all of their events would come again.
+var ErrForgets = errors.New("the position topic may delete what it holds")
+
+// checkCompacted refuses a topic that was made for another use. Without the right to read configs nothing can be said.
+func (l *Log) checkCompacted(ctx context.Context, adm *kadm.Client) error {
+	described, err := adm.DescribeTopicConfigs(ctx, l.topic)
+	if consumers.Classify(consumers.ClassifyKafka(err)) == consumers.Systemic {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	resource, err := described.On(l.topic, nil)
+	if err != nil || resource.Err != nil {
+		return nil
+	}
+	for _, c := range resource.Configs {
+		if policy := c.MaybeValue(); c.Key == "cleanup.policy" && policy != "compact" {
+			return consumers.AsSystemic(fmt.Errorf("%w: cleanup.policy is %s; set it: kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config cleanup.policy=compact",
+				ErrForgets, policy, l.topic))
+		}
+	}
+	return nil
 }

@@ -6,10 +6,15 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
@@ -178,5 +183,69 @@ func TestAnOwnerThatWasReplacedIsFenced(t *testing.T) {
 	c, err := fresh.Claim(ctx, tp)
 	if err != nil || c.Next != 20 || !maps.Equal(c.Quarantined, map[string]int64{"k": 4}) {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// A topic made by hand, with what Kafka sets by itself, would forget where a quiet partition stands.
+func TestATopicThatForgetsIsRefused(t *testing.T) {
+	t.Parallel()
+	k, name := harness.Kafka(t), harness.Unique("sink")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(k.Brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	if _, err := adm.CreateTopic(t.Context(), 1, -1, map[string]*string{"cleanup.policy": kadm.StringPtr("delete")}, position.Topic(name)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = open(t, name, k.Brokers).Claim(t.Context(), tp)
+	if !errors.Is(err, position.ErrForgets) || consumers.Classify(err) != consumers.Systemic || !strings.Contains(err.Error(), "cleanup.policy=compact") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A broker that takes a record and says nothing holds a commit up for as long as the caller allows, and so a process that wants to end.
+func TestASilentBrokerHoldsNobodyUpForLong(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	log, err := position.New(position.Config{Sink: "s", Kafka: []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...)}, Timeout: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := log.Claim(t.Context(), tp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent, asked := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		once.Do(func() { close(asked) })
+		<-silent
+		return nil, nil, false
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- log.Commit(ctx, fold.Commit{TopicPartition: tp, Epoch: a.Epoch, From: 0, Next: 10})
+	}()
+	<-asked
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the commit does not come back")
+	}
+	close(silent)
+	if err := log.Close(); err != nil {
+		t.Error(err)
 	}
 }

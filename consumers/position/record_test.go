@@ -2,6 +2,7 @@ package position
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -167,5 +168,16 @@ func TestRecordsOfStrangersChangeNothing(t *testing.T) {
 	}
 	if e := entries[orders]; len(entries) != 1 || e.epoch != 1 || e.next != 7 {
 		t.Errorf("%+v", entries)
+	}
+}
+
+// Where the topic is read anew for another partition, nobody is judged by a reading that has not come to the end: he claims anew.
+func TestAReadingThatIsBehindFencesNobody(t *testing.T) {
+	t.Parallel()
+	young := &tail{entries: map[consumers.TopicPartition]*entry{}, moved: make(chan struct{})}
+	old := &tail{entries: map[consumers.TopicPartition]*entry{orders: {epoch: 7, next: 20}}, moved: make(chan struct{}), err: errors.New("gone")}
+	l := &Log{tail: young, owners: map[consumers.TopicPartition]held{orders: {"name", old}}}
+	if err := l.Check(fold.Commit{TopicPartition: orders, Epoch: 7, From: 20, Next: 30}); !errors.Is(err, consumers.ErrPosition) || errors.Is(err, consumers.ErrFenced) {
+		t.Errorf("%v", err)
 	}
 }
