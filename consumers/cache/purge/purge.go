@@ -7,7 +7,7 @@
 //	json            POST with {"surrogate_keys": ["a", "b"]}, which Fastly takes as well; with Field "tags" as Cloudflare does
 //
 // A purge is asked for until it is taken: busy or absent servers are transient, everything else stops the sink (the address or the credentials are wrong), so no key is ever
-// given up. A key may be purged more than once, and in any order: forgetting twice is forgetting.
+// given up, but one of more than 6 KiB where keys stand in a header: no answer can be tagged with it. A key may be purged more than once, and in any order: forgetting twice is forgetting.
 package purge
 
 import (
@@ -141,7 +141,7 @@ func (p *Purger) post(ctx context.Context, keys []string) error {
 		body, _ = json.Marshal(map[string][]string{p.cfg.Field: keys}) // text cannot fail
 	} else {
 		list := headerList(keys)
-		if list == "" {
+		if list == "" || len(list) > maxHeader { // the latter of a single key: see fit
 			return nil
 		}
 		headers.Set("Surrogate-Key", list)

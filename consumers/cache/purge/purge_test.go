@@ -144,3 +144,32 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// A key that no header holds tags nothing. Asking for it would stop the sink, and anybody who can name an entity could do that.
+func TestAKeyThatNoHeaderHoldsStopsNothing(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header.Get("Surrogate-Key")) > maxHeader {
+			w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, r.Header.Get("Surrogate-Key"))
+	}))
+	defer server.Close()
+	p, err := New(Config{URL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	keys := []string{"a", strings.Repeat("x", maxHeader+1), "b"}
+	done, err := p.Purge(t.Context(), keys)
+	mu.Lock()
+	defer mu.Unlock()
+	if err != nil || done != len(keys) || strings.Join(asked, " ") != "a b" {
+		t.Errorf("%d done, asked for %d, %v", done, len(asked), err)
+	}
+}
