@@ -22,6 +22,7 @@ import (
 	"github.com/millrace/millrace/consumers/warehouse/gold"
 	"github.com/millrace/millrace/consumers/warehouse/postgres"
 	"github.com/millrace/millrace/consumers/webhook"
+	"github.com/millrace/millrace/schemas"
 )
 
 // Role is what a sink is for.
@@ -166,7 +167,20 @@ func openWebhook(cfg Config, parts Parts, _ []fold.Projection, logger *slog.Logg
 	if err != nil {
 		return backend{}, errors.Join(consumers.AsSystemic(err), positions.Close())
 	}
+	cfg.tellUnknownTypes(parts.Catalogue, logger)
 	return backend{sink: s}, nil
+}
+
+// tellUnknownTypes warns of types that the catalogue does not have: a name that is spelled wrong leaves events out without a word.
+func (c Config) tellUnknownTypes(catalogue *schemas.Catalogue, logger *slog.Logger) {
+	if catalogue == nil {
+		return
+	}
+	for _, t := range c.Types {
+		if _, known := catalogue.Lookup(t); !known {
+			logger.Warn("no schema is named as in types, such as shop.OrderPlaced: is it spelled right? Events of other types are left out for good", "type", t)
+		}
+	}
 }
 
 // skip is true for events of types that are not asked for; nil if every type is.

@@ -60,7 +60,7 @@ type Config struct {
 	Secret string `yaml:"secret"`
 	// Headers are sent with every post of a webhook, such as Authorization. They are not shown.
 	Headers map[string]string `yaml:"headers"`
-	// Types are the events that a webhook posts, for example [shop.OrderPlaced]. Default: those of every type.
+	// Types are the events that a webhook posts, by the full names of their schemas, for example [shop.OrderPlaced]. Default: those of every type.
 	Types []string `yaml:"types"`
 	// Concurrency is the most posts of a webhook under way at a time, from this process. Default 16.
 	Concurrency int `yaml:"concurrency"`

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/consumers"
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/services/internal/conf"
@@ -206,5 +208,25 @@ func TestLargeBatchesHaveRoom(t *testing.T) {
 		if got.BatchEvents != c.events || got.BatchBytes != c.bytes || got.LaneRecords != c.records || got.LaneBytes != c.lanes {
 			t.Errorf("%s with %d: %d events, %d bytes, %d records, %d bytes", c.cfg.Kind, c.cfg.BatchEvents, got.BatchEvents, got.BatchBytes, got.LaneRecords, got.LaneBytes)
 		}
+	}
+}
+
+// A type that is spelled wrong would leave out every event, for good and without a word.
+func TestATypeThatNobodyDeclaresIsTold(t *testing.T) {
+	catalogue, err := schemas.NewCatalogue(&schemas.Schema{Name: "shop.OrderPlaced"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log lines
+	b, err := openWebhook(Config{Name: "a", Kind: "webhook", URL: "https://h", Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", Types: []string{"shop.OrderPlaced", "OrderPlaced"}},
+		Parts{Catalogue: catalogue, Kafka: []kgo.Opt{kgo.SeedBrokers("127.0.0.1:1")}}, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if text := log.String(); strings.Count(text, "level=WARN") != 1 || !strings.Contains(text, "type=OrderPlaced") {
+		t.Errorf("log: %s", text)
 	}
 }
