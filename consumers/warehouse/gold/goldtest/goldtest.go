@@ -50,6 +50,7 @@ func Run(t *testing.T, open Open) {
 		{"ModelsThatAreGone", pruned},
 		{"WhatMayPassIsTriedAgain", retried},
 		{"IncrementalEqualsFull", histories},
+		{"ARowThatWandersLeavesEveryKey", wanders},
 		{"AWrongDeclarationOfKeysIsFound", wrongKeys},
 		{"ReadersNeverSeeAGap", readers},
 		{"ALookWaitsForNoBuild", looks},

@@ -96,3 +96,17 @@ func wrongKeys(t *testing.T, s *shop) {
 		t.Errorf("%+v", out)
 	}
 }
+
+// A row that goes on from key to key leaves each of them: what is remembered of it is where it stood last.
+func wanders(t *testing.T, s *shop) {
+	r := runner(t, s, "sums.sql", increments["sums"])
+	for _, customer := range []string{"c1", "c2", "c3"} {
+		s.order(t, "o-"+customer, customer, "paid", "10", noon)
+	}
+	for _, customer := range []string{"c1", "c2", "c3"} {
+		s.order(t, "o1", customer, "paid", "1", noon)
+		built(t, r, gold.Options{})
+	}
+	same(t, "revenue", rows(t, s.w, "select customer_id, orders from gold.sums order by 1"), rows(t, s.w,
+		"select customer_id, count(*) as orders from silver.order group by customer_id order by 1"))
+}
