@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/millrace/millrace/consumers"
 )
@@ -67,6 +68,9 @@ func NewFunc(cfg FuncConfig) (*Func, error) {
 	case len(cfg.On) == 0:
 		return nil, fmt.Errorf("projection %s: On is empty", cfg.Entity)
 	}
+	if err := cfg.checkNames(); err != nil {
+		return nil, err
+	}
 	for i, c := range cfg.Columns {
 		if _, twice := f.columns[c.Name]; twice || c.Name == "" || c.Type.Kind < Bool || c.Type.Kind > JSON {
 			return nil, fmt.Errorf("projection %s: Columns: %q is named twice, has no name or no type", cfg.Entity, c.Name)
@@ -87,6 +91,26 @@ func NewFunc(cfg FuncConfig) (*Func, error) {
 	}
 	f.digest = f.digestOf()
 	return f, nil
+}
+
+// checkNames holds the names to what every backend can store, as those of a declaration are.
+func (c *FuncConfig) checkNames() error {
+	if !entityName.MatchString(c.Entity) {
+		return fmt.Errorf("projection: Entity %q must begin with a lower-case letter and hold lower-case letters, digits and _ only, 48 at most: it names tables and indexes", c.Entity)
+	}
+	spelled := map[string]string{}
+	for _, col := range c.Columns {
+		lower := strings.ToLower(col.Name)
+		other, seen := spelled[lower]
+		switch {
+		case col.Name != "" && !columnName.MatchString(col.Name):
+			return fmt.Errorf("projection %s: Columns: the name %q must begin with a letter and hold letters, digits and _ only, 63 at most", c.Entity, col.Name)
+		case seen && other != col.Name:
+			return fmt.Errorf("projection %s: Columns: %q differs from %q only by case, which SQL does not see", c.Entity, col.Name, other)
+		}
+		spelled[lower] = col.Name
+	}
+	return nil
 }
 
 func (f *Func) digestOf() string {

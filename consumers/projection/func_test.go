@@ -121,6 +121,13 @@ func TestNewFuncNamesWhatIsWrong(t *testing.T) {
 		"Columns":      func(c *projection.FuncConfig) { c.Columns = append(c.Columns, c.Columns[0]) },
 		"no type":      func(c *projection.FuncConfig) { c.Columns = []projection.Column{{Name: "a"}} },
 		"On":           func(c *projection.FuncConfig) { c.On = nil },
+		"names tables": func(c *projection.FuncConfig) { c.Entity = "Order Lines" },
+		"a letter": func(c *projection.FuncConfig) {
+			c.Columns = append(c.Columns, projection.Column{Name: "a b", Type: c.Columns[0].Type})
+		},
+		"by case": func(c *projection.FuncConfig) {
+			c.Columns = append(c.Columns, projection.Column{Name: strings.ToUpper(c.Columns[0].Name), Type: c.Columns[0].Type})
+		},
 		"CacheVersion": func(c *projection.FuncConfig) { c.CacheVersion = "status" },
 		"nil":          func(c *projection.FuncConfig) { c.On["x"] = nil },
 	} {
