@@ -19,7 +19,7 @@ func TestPromise1TheConnectionThatPollsIsLostWithoutAWord(t *testing.T) {
 		rows   int // written at once: with more than a page there is something to read ahead
 	}{
 		{"polling", containing("fresh as materialized"), 1},
-		{"reading ahead", nth(4, containing("event_0 e\n")), 200},
+		{"reading ahead", nth(4, readsPage), 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -54,6 +54,12 @@ func TestPromise1TheConnectionThatPollsIsLostWithoutAWord(t *testing.T) {
 			w.finish()
 		})
 	}
+}
+
+// readsPage is true for the statements that read a page of a window which one poll does not hold: from the one leaf where its rows are,
+// or, if a poll saw their transaction at work, from the table.
+func readsPage(statement string) bool {
+	return strings.Contains(statement, "event_0 e\n") || strings.Contains(statement, "rows unbounded preceding")
 }
 
 // nth is the nth of the statements that are wanted.
