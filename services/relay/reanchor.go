@@ -183,20 +183,31 @@ func (a *reanchoring) run(ctx context.Context) error {
 	return err
 }
 
+// lingering is how long the lock of a relay that has just ended is waited for: Postgres ends a session some time after its client.
+const lingering = 3 * time.Second
+
 // lead takes the relay's lock for as long as the command runs.
 func (a *reanchoring) lead(ctx context.Context) (*leadership, error) {
 	var conn *pgx.Conn
-	asked := time.Now()
-	leader, err := a.r.tryLead(ctx, &conn)
-	switch {
-	case err != nil:
-		return nil, err
-	case leader == nil:
-		closeConn(conn)
-		return nil, ErrRelayAtWork
+	for began := time.Now(); ; {
+		asked := time.Now()
+		leader, err := a.r.tryLead(ctx, &conn)
+		if err != nil {
+			return nil, err
+		}
+		if leader != nil {
+			a.leader = leader
+			return holdLead(ctx, conn, leader, asked), nil
+		}
+		if time.Since(began) > lingering {
+			closeConn(conn)
+			return nil, ErrRelayAtWork
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			closeConn(conn)
+			return nil, err
+		}
 	}
-	a.leader = leader
-	return holdLead(ctx, conn, leader, asked), nil
 }
 
 func (a *reanchoring) work(ctx context.Context) error {
