@@ -3,7 +3,8 @@
 //
 // # Files
 //
-//	run.go, report.go        the cases there are; what they have measured, as a table and as JSON
+//	run.go, case.go          the cases there are, one after the other
+//	report.go                what they have measured, as a table and as JSON
 //	rig.go, site.go          servers of the run; an outbox of one's own: database, topic, millrace.yaml
 //	relay.go, profile.go     the relay as a process
 //	event.go, load.go        events of about 300 bytes; a backlog of them in seconds

@@ -2,10 +2,7 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -56,13 +53,7 @@ func (o Options) settings() map[string]any {
 	return out
 }
 
-// benchCase is something that is measured.
-type benchCase struct {
-	Name, About string
-	run         func(*rig, context.Context) error
-}
-
-var cases = []benchCase{
+var cases = []benchCase[*rig]{
 	{"drain", "a backlog, with both ceilings in the same run", (*rig).drainCase},
 	{"latency", "from commit to a read_committed consumer, at steady rates", (*rig).latencyCase},
 	{"kill", "kill -9 in the middle of a drain, twice; then every event is counted", (*rig).killCase},
@@ -75,21 +66,13 @@ var cases = []benchCase{
 }
 
 // Cases lists the cases as "name: what it measures".
-func Cases() string {
-	var b strings.Builder
-	for _, c := range cases {
-		fmt.Fprintf(&b, "  %-8s %s\n", c.Name, c.About)
-	}
-	return b.String()
-}
+func Cases() string { return listed(cases) }
 
 // Run starts servers, measures the cases and stops the servers. A case that fails is in the report's failures, and the others
 // run nevertheless.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	for _, name := range o.Cases {
-		if !slices.ContainsFunc(cases, func(c benchCase) bool { return c.Name == name }) {
-			return nil, fmt.Errorf("there is no case %q; the cases are:\n%s", name, Cases())
-		}
+	if err := known(cases, o.Cases); err != nil {
+		return nil, err
 	}
 	report := NewReport(o)
 	r, err := newRig(ctx, o, report)
@@ -101,20 +84,5 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return report, err
 	}
-	for _, c := range cases {
-		if len(o.Cases) > 0 && !slices.Contains(o.Cases, c.Name) {
-			continue
-		}
-		began := time.Now()
-		fmt.Fprintf(o.Progress, "%s: %s\n", c.Name, c.About)
-		if err := c.run(r, ctx); err != nil {
-			if ctx.Err() != nil {
-				return report, context.Cause(ctx)
-			}
-			r.say("FAILED: %v", err)
-			report.Failures = append(report.Failures, c.Name+": "+err.Error())
-		}
-		r.say("done in %.0f s", time.Since(began).Seconds())
-	}
-	return report, nil
+	return report, runCases(ctx, r, cases, o.Cases, o.Progress, report)
 }

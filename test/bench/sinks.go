@@ -2,10 +2,7 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/millrace/millrace/test/bench/measure"
@@ -55,12 +52,7 @@ func (o SinkOptions) settings() map[string]any {
 	return out
 }
 
-type sinkCase struct {
-	Name, About string
-	run         func(*sinkRig, context.Context) error
-}
-
-var sinkCases = []sinkCase{
+var sinkCases = []benchCase[*sinkRig]{
 	{"silver", "Postgres, the newest state of each key, with one lane", func(r *sinkRig, ctx context.Context) error { return r.silverCase(ctx, 1) }},
 	{"silver3", "the same with three lanes, and Debezium", func(r *sinkRig, ctx context.Context) error { return r.silverCase(ctx, 3) }},
 	{"bronze", "Postgres, every event, and Debezium", (*sinkRig).bronzeCase},
@@ -75,21 +67,13 @@ var sinkCases = []sinkCase{
 }
 
 // SinkCases lists the cases as "name: what it measures".
-func SinkCases() string {
-	var b strings.Builder
-	for _, c := range sinkCases {
-		fmt.Fprintf(&b, "  %-11s %s\n", c.Name, c.About)
-	}
-	return b.String()
-}
+func SinkCases() string { return listed(sinkCases) }
 
 // RunSinks starts servers, measures the cases and stops the servers. A case that fails is in the report's failures, and the others run
 // nevertheless.
 func RunSinks(ctx context.Context, o SinkOptions) (*Report, error) {
-	for _, name := range o.Cases {
-		if !slices.ContainsFunc(sinkCases, func(c sinkCase) bool { return c.Name == name }) {
-			return nil, fmt.Errorf("there is no case %q; the cases are:\n%s", name, SinkCases())
-		}
+	if err := known(sinkCases, o.Cases); err != nil {
+		return nil, err
 	}
 	report := &Report{Machine: measure.ThisMachine(), Commit: measure.Commit(), Versions: map[string]string{}, Settings: o.settings()}
 	r, err := newSinkRig(ctx, o, report)
@@ -101,20 +85,5 @@ func RunSinks(ctx context.Context, o SinkOptions) (*Report, error) {
 	if err != nil {
 		return report, err
 	}
-	for _, c := range sinkCases {
-		if len(o.Cases) > 0 && !slices.Contains(o.Cases, c.Name) {
-			continue
-		}
-		began := time.Now()
-		fmt.Fprintf(o.Progress, "%s: %s\n", c.Name, c.About)
-		if err := c.run(r, ctx); err != nil {
-			if ctx.Err() != nil {
-				return report, context.Cause(ctx)
-			}
-			r.say("FAILED: %v", err)
-			report.Failures = append(report.Failures, c.Name+": "+err.Error())
-		}
-		r.say("done in %.0f s", time.Since(began).Seconds())
-	}
-	return report, nil
+	return report, runCases(ctx, r, sinkCases, o.Cases, o.Progress, report)
 }
