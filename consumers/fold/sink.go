@@ -106,6 +106,9 @@ type Commit struct {
 	// Quarantine are keys to quarantine from now on, with the offset that began it. A key that is quarantined already keeps its
 	// offset, unless it is in Lifted as well.
 	Quarantine map[string]int64
+	// Replace has states stored that have the version that is stored already: they were folded anew, and what stands there is wrong. A stored state of a
+	// greater version stays. A state that the store holds twice is there once afterwards. The position stays as it is (From equals Next).
+	Replace bool
 	// Lifted are keys whose quarantine ends with this commit, before Quarantine begins: a key in both gets the offset that it has
 	// there. Lifting a key that is not quarantined changes nothing. A commit that lifts may leave the position as it is (From equals
 	// Next); it is never repeated with the same epoch.

@@ -1,0 +1,2 @@
+// Package rebuild builds a sink anew while it serves, proves the new generation equal, and swaps it in; promise 8.
+package rebuild
