@@ -116,6 +116,12 @@ func (e Event) WithHeaders(headers map[string]string) Event {
 	return e
 }
 
+// WithRecordHeaders returns the event with the given headers as they are, doubled names and all: for events that come from no record.
+func (e Event) WithRecordHeaders(headers []kgo.RecordHeader) Event {
+	e.headers = headers
+	return e
+}
+
 // Batch is a run of one partition's records, in offset order. Records between From and Next that carry no event
 // (transaction markers, aborted records) are not in Events; Next passes them.
 type Batch struct {

@@ -55,6 +55,9 @@ func open(t testing.TB, name string, brokers []string) *position.Log {
 	return log
 }
 
+// Offers implements sinktest.Backend.
+func (b *backend) Offers() sinktest.Offers { return sinktest.Offers{} }
+
 func (b *backend) Dump(_ testing.TB, entity string) map[string]fold.Stored {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -47,6 +47,36 @@ var flaws = map[string]func(*Memory) fold.Sink{
 	"decimals become floats":                 func(m *Memory) fold.Sink { return &mangles{m, throughFloat} },
 	"large integers become floats":           func(m *Memory) fold.Sink { return &mangles{m, intThroughFloat} },
 	"the first of many keys only":            func(m *Memory) fold.Sink { return &loadsFew{m} },
+
+	"snapshots move on":                     func(m *Memory) fold.Sink { return &snaps{m, liveStates} },
+	"positions of snapshots move on":        func(m *Memory) fold.Sink { return &snaps{m, livePositions} },
+	"snapshots leave out the deleted":       func(m *Memory) fold.Sink { return &snaps{m, withoutDeleted} },
+	"snapshots hide doubles":                func(m *Memory) fold.Sink { return &snaps{m, withoutDoubles} },
+	"snapshots end early without a word":    func(m *Memory) fold.Sink { return &snaps{m, endsInSilence} },
+	"snapshots hold commits up":             func(m *Memory) fold.Sink { return &snapsAlone{Memory: m} },
+	"records come as they were committed":   func(m *Memory) fold.Sink { return &keeps{m, asCommitted} },
+	"records lose the order of headers":     func(m *Memory) fold.Sink { return &keeps{m, sortedHeaders} },
+	"records have each header once":         func(m *Memory) fold.Sink { return &keeps{m, headersOnce} },
+	"records have headers in UTF-8":         func(m *Memory) fold.Sink { return &keeps{m, headersAsText} },
+	"records have no headers without value": func(m *Memory) fold.Sink { return &keeps{m, headersNotNull} },
+	"records lose their frame":              func(m *Memory) fold.Sink { return &keeps{m, withoutFrame} },
+	"records include the end":               func(m *Memory) fold.Sink { return &keepsEnd{m} },
+	"records come once":                     func(m *Memory) fold.Sink { return &keepsOnce{m} },
+	"doubles are not counted":               func(m *Memory) fold.Sink { return &countsOnce{m} },
+	"equal versions are not replaced":       func(m *Memory) fold.Sink { return &neverReplaces{m} },
+	"greater versions are replaced":         func(m *Memory) fold.Sink { return &replacesAll{m} },
+	"doubles are replaced one by one":       func(m *Memory) fold.Sink { return &replacesOne{m} },
+	"replacements move the position":        func(m *Memory) fold.Sink { return &replaceMoves{m} },
+	"replacements are anybody's":            func(m *Memory) fold.Sink { return &replacesForAll{m} },
+	"generations share their positions":     func(m *Memory) fold.Sink { return sharesPositions(m) },
+	"generations share their states":        func(m *Memory) fold.Sink { return sharesStates(m) },
+	"serving changes nothing":               func(m *Memory) fold.Sink { return &servesNever{m} },
+	"serving compares nothing":              func(m *Memory) fold.Sink { return &servesBehind{m} },
+	"serving twice is serving the first":    func(m *Memory) fold.Sink { return &servesInTurn{m} },
+	"serving has a gap":                     func(m *Memory) fold.Sink { return &servesNobody{m} },
+	"what serves is removed":                func(m *Memory) fold.Sink { return &removesServing{m} },
+	"removal leaves traces":                 func(m *Memory) fold.Sink { return &removesNothing{m} },
+	"removal cannot be repeated":            func(m *Memory) fold.Sink { return &removesOnce{m} },
 }
 
 func TestSuiteFindsFlaws(t *testing.T) {
@@ -150,13 +180,15 @@ type flawed struct {
 	flaw func(*Memory) fold.Sink
 }
 
-func (b *flawed) Open(t testing.TB) fold.Sink {
-	b.MemoryBackend.Open(t)
-	return b.flaw(b.last)
+func (b *flawed) Open(t testing.TB) fold.Sink { return b.OpenGeneration(t, 1) }
+
+func (b *flawed) OpenGeneration(t testing.TB, generation int) fold.Sink {
+	b.MemoryBackend.OpenGeneration(t, generation)
+	return b.flaw(b.last[generation])
 }
 
 func (b *flawed) Dump(t testing.TB, entity string) map[string]fold.Stored {
-	if d, ok := b.flaw(b.last).(interface {
+	if d, ok := b.flaw(b.last[1]).(interface {
 		dump(string) map[string]fold.Stored
 	}); ok {
 		return d.dump(entity)

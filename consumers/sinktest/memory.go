@@ -8,34 +8,35 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"testing"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
 )
 
-var (
-	_ fold.Sink   = (*Memory)(nil)
-	_ Backend     = (*MemoryBackend)(nil)
-	_ Crasher     = (*MemoryBackend)(nil)
-	_ EventKeeper = (*MemoryBackend)(nil)
-)
+var _ fold.Sink = (*Memory)(nil)
 
 // Memory is a sink in memory: the shortest backend that keeps the contract, for reading and for tests of what stands above sinks.
+// It is one generation of a MemoryServer.
 type Memory struct {
 	store *memoryStore
-	crash string // the point at which the next Commit stops
+	crash string // the point at which the next Commit, Serve or Remove stops
 }
 
-// memoryStore is what outlives a sink.
+// memoryStore is what outlives a sink: one generation.
 type memoryStore struct {
-	columns map[string][]projection.Column
+	server     *MemoryServer
+	generation int
+	columns    map[string][]projection.Column
+	digests    map[string]string
 
-	mu     sync.Mutex // guards the following
+	mu     *sync.Mutex // the server's; guards the following
 	owned  map[consumers.TopicPartition]*memoryPartition
 	states map[string]map[string]fold.Stored
-	events []consumers.Event
+	// doubles are states that are there once more, by entity and key.
+	doubles map[string]map[string][]fold.Stored
+	events  []consumers.Event
+	removed bool
 }
 
 type memoryPartition struct {
@@ -44,22 +45,22 @@ type memoryPartition struct {
 	quarantined map[string]int64
 }
 
-// NewMemory returns an empty sink for the entities of the projections.
+// NewMemory returns an empty sink for the entities of the projections: the first generation of a server of its own.
 func NewMemory(projections ...fold.Projection) *Memory {
-	st := &memoryStore{
-		columns: map[string][]projection.Column{}, owned: map[consumers.TopicPartition]*memoryPartition{},
-		states: map[string]map[string]fold.Stored{},
+	m, err := NewMemoryServer().Open(1, projections...)
+	if err != nil {
+		panic("sinktest: " + err.Error()) // a new server has no generation that could be another
 	}
-	for _, p := range projections {
-		st.columns[p.Entity()], st.states[p.Entity()] = p.Columns(), map[string]fold.Stored{}
-	}
-	return &Memory{store: st}
+	return m
 }
 
 // Claim implements fold.Sink.
 func (m *Memory) Claim(_ context.Context, tp consumers.TopicPartition) (fold.Claim, error) {
 	m.store.mu.Lock()
 	defer m.store.mu.Unlock()
+	if err := m.store.gone(); err != nil {
+		return fold.Claim{}, err
+	}
 	p := m.store.owned[tp]
 	if p == nil {
 		p = &memoryPartition{next: -1, quarantined: map[string]int64{}}
@@ -74,6 +75,9 @@ func (m *Memory) Load(_ context.Context, entity string, keys []string) (map[stri
 	m.store.mu.Lock()
 	defer m.store.mu.Unlock()
 	states, ok := m.store.states[entity]
+	if err := m.store.gone(); err != nil {
+		return nil, err
+	}
 	if !ok {
 		return nil, consumers.AsSystemic(fmt.Errorf("load: no entity %q", entity))
 	}
@@ -93,7 +97,7 @@ var errCrashed = errors.New("crashed on purpose")
 func (m *Memory) Commit(ctx context.Context, c fold.Commit) error {
 	m.store.mu.Lock()
 	defer m.store.mu.Unlock()
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(ctx.Err(), m.store.gone()); err != nil {
 		return err
 	}
 	p := m.store.owned[c.TopicPartition]
@@ -112,7 +116,7 @@ func (m *Memory) Commit(ctx context.Context, c fold.Commit) error {
 	}
 	for entity, changes := range c.Changes {
 		for _, ch := range changes {
-			m.store.states[entity][ch.Key] = copyStored(ch.Stored)
+			m.store.put(entity, ch, c.Replace)
 		}
 	}
 	m.store.events = append(m.store.events, c.Events...)
@@ -122,6 +126,20 @@ func (m *Memory) Commit(ctx context.Context, c fold.Commit) error {
 		return errCrashed
 	}
 	return nil
+}
+
+// put stores a state. One that replaces goes to where there is none of a greater version, and leaves one of each key.
+func (st *memoryStore) put(entity string, ch fold.Change, replace bool) {
+	next := ch.Stored
+	if replace {
+		for _, s := range append(st.doubles[entity][ch.Key], st.states[entity][ch.Key]) {
+			if s.Version > next.Version {
+				next = s
+			}
+		}
+		delete(st.doubles[entity], ch.Key)
+	}
+	st.states[entity][ch.Key] = copyStored(next)
 }
 
 // mark lifts and sets quarantine marks. A key that keeps its mark keeps the offset.
@@ -159,13 +177,18 @@ func (st *memoryStore) check(c fold.Commit) error {
 func (m *Memory) Positions(context.Context) (map[consumers.TopicPartition]int64, error) {
 	m.store.mu.Lock()
 	defer m.store.mu.Unlock()
+	return m.store.positions(), m.store.gone()
+}
+
+// positions are those of partitions that were ever committed. mu is held.
+func (st *memoryStore) positions() map[consumers.TopicPartition]int64 {
 	all := map[consumers.TopicPartition]int64{}
-	for tp, p := range m.store.owned {
+	for tp, p := range st.owned {
 		if p.next != -1 {
 			all[tp] = p.next
 		}
 	}
-	return all, nil
+	return all
 }
 
 // Close implements fold.Sink.
@@ -205,36 +228,3 @@ func copyStored(s fold.Stored) fold.Stored {
 	s.Values = slices.Clone(s.Values)
 	return s
 }
-
-// MemoryBackend is Memory under test.
-type MemoryBackend struct {
-	store *memoryStore
-	last  *Memory
-}
-
-// NewMemoryBackend returns a backend for Run.
-func NewMemoryBackend() *MemoryBackend {
-	return &MemoryBackend{store: NewMemory(Projections()...).store}
-}
-
-// Open implements Backend.
-func (b *MemoryBackend) Open(testing.TB) fold.Sink {
-	b.last = &Memory{store: b.store}
-	return b.last
-}
-
-// Dump implements Backend.
-func (b *MemoryBackend) Dump(_ testing.TB, entity string) map[string]fold.Stored {
-	return b.last.States(entity)
-}
-
-// DumpEvents implements EventKeeper.
-func (b *MemoryBackend) DumpEvents(_ testing.TB, topic string) []consumers.Event {
-	return b.last.Events(topic)
-}
-
-// CrashPoints implements Crasher. What stands between is one step in memory.
-func (b *MemoryBackend) CrashPoints() []string { return []string{"before", "after"} }
-
-// CrashAt implements Crasher.
-func (b *MemoryBackend) CrashAt(_ testing.TB, point string) { b.last.crash = point }

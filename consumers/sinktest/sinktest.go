@@ -11,8 +11,11 @@
 // [fold.Fold] and compare the end with a model that applied each event once. A failing history prints its seed; run it again with
 // MILLRACE_SEED=n.
 //
-// The files in the order of reading: sinktest.go (what a backend offers), fixture.go (what is stored), check_*.go (the checks),
-// history.go and model.go (random histories), memory.go (the reference).
+// What a sink need not be able to do - snapshots, kept events, generations, states replaced - its backend states in [Offers]; what is stated is
+// checked, and a sink that implements more than is stated fails.
+//
+// The files in the order of reading: sinktest.go (what a backend offers), offers.go (what it need not), fixture.go (what is stored), check_*.go (the
+// checks), history.go and model.go (random histories), memory.go, memory_server.go and memory_snapshot.go (the reference), memory_backend.go (it under test).
 package sinktest
 
 import (
@@ -33,6 +36,8 @@ type Backend interface {
 	// Dump returns what readers of the store see of an entity: each state that exists, with its version. It reads the sink that
 	// Open returned last.
 	Dump(t testing.TB, entity string) map[string]fold.Stored
+	// Offers says what the sink does beyond fold.Sink. It is the same for every store.
+	Offers() Offers
 }
 
 // EventKeeper is a Backend whose sink keeps events (bronze).
@@ -73,7 +78,7 @@ func Run(t *testing.T, newBackend func(t testing.TB) Backend) {
 
 func checks() []check {
 	var all []check
-	for _, part := range [][]check{positionChecks(), ownerChecks(), stateChecks(), valueChecks(), failureChecks(), historyChecks()} {
+	for _, part := range [][]check{positionChecks(), ownerChecks(), stateChecks(), valueChecks(), failureChecks(), offerChecks(), historyChecks()} {
 		all = append(all, part...)
 	}
 	return all

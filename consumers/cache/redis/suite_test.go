@@ -83,6 +83,9 @@ func (b *backend) Dump(t testing.TB, entity string) map[string]fold.Stored {
 	return out
 }
 
+// Offers implements sinktest.Backend.
+func (b *backend) Offers() sinktest.Offers { return sinktest.Offers{} }
+
 func (b *backend) CrashPoints() []string {
 	if b.maxKeys > 0 {
 		return []string{"before the first script", "after a script", "before the last script"}

@@ -97,6 +97,9 @@ func (b *backend) Dump(t testing.TB, entity string) map[string]fold.Stored {
 	return out
 }
 
+// Offers implements sinktest.Backend.
+func (b *backend) Offers() sinktest.Offers { return sinktest.Offers{} }
+
 func (b *backend) CrashPoints() []string { return []string{"before the batch", "after the batch"} }
 
 func (b *backend) CrashAt(_ testing.TB, at string) {

@@ -88,6 +88,9 @@ func copyFile(from, to string) (err error) {
 	return err
 }
 
+// Offers implements sinktest.Backend.
+func (b *backend) Offers() sinktest.Offers { return sinktest.Offers{} }
+
 func (b *backend) CrashPoints() []string {
 	return []string{"after position", "after bronze", "before commit", "after commit"}
 }

@@ -37,6 +37,9 @@ func (b *backend) Open(t testing.TB) fold.Sink {
 	return b.open
 }
 
+// Offers implements sinktest.Backend.
+func (b *backend) Offers() sinktest.Offers { return sinktest.Offers{} }
+
 func (b *backend) CrashPoints() []string {
 	return []string{"after position", "after bronze", "before commit", "commit sent", "after commit"}
 }
