@@ -132,6 +132,11 @@ func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
 		return err
 	}
 	defer p.mu.Unlock()
+	if c.Replace {
+		if c.Changes, err = s.withoutOlder(ix, c.Changes); err != nil {
+			return err
+		}
+	}
 	batch := ix.NewBatch()
 	for entity, changes := range c.Changes {
 		if err := s.addChanges(batch, entity, changes); err != nil {
@@ -145,6 +150,30 @@ func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
 		return fmt.Errorf("commit %s/%d from %d to %d to search index: %w", c.Topic, c.Partition, c.From, c.Next, err)
 	}
 	return s.crashAt("after the batch")
+}
+
+// withoutOlder returns the changes but for those of which a greater version is stored. The lock of the partition is held: nobody else writes these keys.
+func (s *Sink) withoutOlder(ix bleve.Index, all map[string][]fold.Change) (map[string][]fold.Change, error) {
+	out := make(map[string][]fold.Change, len(all))
+	err := withReader(ix, func(r index.IndexReader) error {
+		for entity, changes := range all {
+			l, ok := s.layouts[entity]
+			if !ok {
+				return consumers.AsSystemic(fmt.Errorf("the search index does not hold %s", entity))
+			}
+			for _, c := range changes {
+				have, found, err := l.load(r, c.Key)
+				if err != nil {
+					return fmt.Errorf("load %s %q from search index: %w", entity, c.Key, err)
+				}
+				if !found || have.Version <= c.Version {
+					out[entity] = append(out[entity], c)
+				}
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 func (s *Sink) crashAt(point string) error {

@@ -107,8 +107,7 @@ func checkDeclarations(index bleve.Index, want map[string]string) error {
 		return fmt.Errorf("read declarations: %w", err)
 	}
 	if diff := difference(have, want); len(diff) > 0 {
-		return fmt.Errorf("%w: %s; rebuild it: give the sink a new path, or remove this one, and let it read its topics from the start",
-			ErrDeclaration, strings.Join(diff, ", "))
+		return fmt.Errorf("%w: %s; build a new generation of the sink: millrace rebuild", ErrDeclaration, strings.Join(diff, ", "))
 	}
 	return nil
 }
@@ -133,15 +132,20 @@ func difference(have, want map[string]string) []string {
 	return out
 }
 
-// removeUnfinished removes what crashes in create left behind. The index is locked: nobody else is creating one here.
+// removeUnfinished removes what crashes in create and in remove left behind. The index is locked, or gone: nobody else is creating one here.
 func removeUnfinished(path string) error {
-	left, err := filepath.Glob(filepath.Join(path, "new-*"))
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for _, dir := range left {
-		if err := os.RemoveAll(dir); err != nil {
-			return err
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "new-") || strings.HasPrefix(e.Name(), "gone-") {
+			if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -46,7 +46,9 @@ func (r record) put(batch *bleve.Batch, tp consumers.TopicPartition) error {
 
 // with returns the record after a batch.
 func (r record) with(c fold.Commit) record {
-	r.Next = c.Next
+	if !c.Replace {
+		r.Next = c.Next
+	}
 	if len(c.Quarantine)+len(c.Lifted) == 0 {
 		return r
 	}
@@ -64,7 +66,12 @@ func (r record) with(c fold.Commit) record {
 	return r
 }
 
-func readRecord(index bleve.Index, tp consumers.TopicPartition) (record, error) {
+// internals are an index, or a reader of one.
+type internals interface {
+	GetInternal(key []byte) ([]byte, error)
+}
+
+func readRecord(index internals, tp consumers.TopicPartition) (record, error) {
 	r := record{Next: -1}
 	value, err := index.GetInternal(recordKey(tp))
 	if err == nil && value != nil {
@@ -76,7 +83,7 @@ func readRecord(index bleve.Index, tp consumers.TopicPartition) (record, error) 
 	return r, nil
 }
 
-func readPartitions(index bleve.Index) (map[consumers.TopicPartition]*partition, error) {
+func readPartitions(index internals) (map[consumers.TopicPartition]*partition, error) {
 	value, err := index.GetInternal(partitionsKey)
 	if err != nil {
 		return nil, fmt.Errorf("read partitions: %w", err)

@@ -9,6 +9,8 @@
 //  4. Load returns a state exactly as it was committed: the document carries it, encoded, in a stored field.
 //  5. A deleted state stays as a stub with its version, and no search returns it.
 //  6. The declarations an index was built by are recorded in it. Others are refused: a changed declaration is a rebuild.
+//  7. Generations are in directories of their own. One is removed from its place in one step, and never the one that serves (promise 8).
+//  8. A snapshot shows the states and positions of one moment, and holds no commit up.
 //
 // # How
 //
@@ -17,7 +19,7 @@
 // not nap; both are defaults and this package sets neither. What scorch does not sync is the directory that holds the new file:
 // Commit does. Batches of different partitions run at the same time and share those syncs.
 //
-// Everything is in one index under Config.Path/index, so that one batch may change several entities. The document of an entity's
+// Everything is in one index under the generation's directory (Config.Path/index, Config.Path.g2/index), so that one batch may change several entities. The document of an entity's
 // key is called entity/key. Its fields are made from the columns by this package and not by bleve's mapping, which stays empty:
 // nothing is indexed that no column declares. Each field is called entity.column, so that entities may use one name for two types.
 //
@@ -25,6 +27,8 @@
 //	directory.go  creating, opening, locking; which declarations built it
 //	layout.go     columns -> fields -> documents
 //	commit.go     Claim, Load, Commit, Positions
+//	snapshot.go   all states as of one batch
+//	generation.go where each generation is, Serve, Remove
 //	partition.go  what is stored of a partition
 //	rewrite.go    a stranger's query, as package query understands it, in bleve's terms, clause by clause (clauses.go)
 //	search.go     Search
@@ -40,6 +44,7 @@
 package bleve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +62,8 @@ import (
 type Config struct {
 	// Path is the directory of the index. It is created if missing; one process at a time may open it. Required.
 	Path string
+	// Generation is the build of the index, from 1. Generation 1 is in Path, each later one in a directory of its own beside it: Path.g2. Default 1.
+	Generation int
 	// Projections are the entities to index. Required.
 	Projections []fold.Projection
 	// MaxSearches is the number of searches that run at once; others wait, within their own time. Default 8.
@@ -67,6 +74,7 @@ type Config struct {
 
 // WithDefaults returns a copy with zero values replaced.
 func (c Config) WithDefaults() Config {
+	c.Generation = cmp.Or(c.Generation, 1)
 	if c.MaxSearches == 0 {
 		c.MaxSearches = 8
 	}
@@ -80,6 +88,8 @@ func (c Config) validate() error {
 	switch {
 	case c.Path == "":
 		return errors.New("bleve: Path is missing")
+	case c.Generation < 1:
+		return fmt.Errorf("bleve: Generation is %d, below 1", c.Generation)
 	case len(c.Projections) == 0:
 		return errors.New("bleve: Projections is empty")
 	case c.MaxSearches < 0:
@@ -92,6 +102,7 @@ func (c Config) validate() error {
 type Sink struct {
 	log      *slog.Logger
 	layouts  map[string]*layout // by entity
+	place    place              // where the index is
 	storeDir string             // where scorch keeps its segment files
 	searches chan struct{}      // a slot for each running search
 
@@ -105,8 +116,9 @@ type Sink struct {
 }
 
 var (
-	_ fold.Sink       = (*Sink)(nil)
-	_ search.Searcher = (*Sink)(nil)
+	_ fold.Snapshotter  = (*Sink)(nil)
+	_ fold.Generational = (*Sink)(nil)
+	_ search.Searcher   = (*Sink)(nil)
 )
 
 // Open opens the index, or creates it. It fails with a systemic ErrDeclaration if the index was built by other declarations, and
@@ -120,21 +132,23 @@ func Open(cfg Config) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	index, err := openIndex(cfg.Path, declarations(cfg.Projections, layouts))
+	at := place{cfg.Path, cfg.Generation}
+	index, err := openIndex(at.dir(), declarations(cfg.Projections, layouts))
 	if err != nil {
 		return nil, err
 	}
 	s := &Sink{
 		log:      cfg.Logger,
 		layouts:  layouts,
-		storeDir: storeDir(cfg.Path),
+		place:    at,
+		storeDir: storeDir(at.dir()),
 		searches: make(chan struct{}, cfg.MaxSearches),
 		index:    index,
 	}
 	if s.partitions, err = readPartitions(index); err != nil {
 		return nil, errors.Join(err, index.Close())
 	}
-	s.log.Info("search index opened", "path", cfg.Path, "entities", len(layouts), "partitions", len(s.partitions))
+	s.log.Info("search index opened", "path", at.dir(), "entities", len(layouts), "partitions", len(s.partitions))
 	return s, nil
 }
 
