@@ -1,4 +1,3 @@
-// Package compare says whether two stores hold the same states, or a store those that its topics make, key by key and at one cut.
 package compare
 
 import (
@@ -37,6 +36,9 @@ type Compared struct {
 	// Differences are keys that differ in what must be equal: the first of them, and how many there are.
 	Differences []Difference `json:"differences,omitempty"`
 	Different   int64        `json:"different"`
+	// Moved counts keys that were written while they were read, and were compared one by one at equal versions. Where there are any, the counts and sums
+	// of the two sides are of different moments, and say nothing.
+	Moved int64 `json:"moved,omitempty"`
 }
 
 // Side is what one generation holds of a partition.
@@ -50,7 +52,8 @@ type Side struct {
 // ChangedColumn is a column that the new declaration makes in another way.
 type ChangedColumn struct {
 	Column string `json:"column"`
-	// How is added, gone, retyped or redefined; or existence, for what makes states begin and end.
+	// How is added, gone, retyped or redefined; or existence, for what makes states begin and end: then a column is listed whose own rules are the same, and
+	// Column is empty for the states that are there on one side only.
 	How string `json:"how"`
 	// States counts those whose value differs.
 	States   int64     `json:"states"`
@@ -68,8 +71,8 @@ type Example struct {
 type Difference struct {
 	Entity string `json:"entity"`
 	Key    string `json:"key"`
-	// Kind is missing, unexpected, doubled, version or columns.
-	Kind string `json:"kind"`
+	// Kind is one of the Kinds.
+	Kind Kind `json:"kind"`
 	// Columns differ; Old and New (or: what the sink holds and what the topic says) are what they hold, cut to a length fit to be read.
 	Columns []string `json:"columns,omitempty"`
 	Old     string   `json:"old,omitempty"`
@@ -78,3 +81,15 @@ type Difference struct {
 	Version int64     `json:"version,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
 }
+
+// Kind is how a state differs from what it should be.
+type Kind string
+
+// The kinds of differences.
+const (
+	Missing    Kind = "missing"    // it should be there
+	Unexpected Kind = "unexpected" // it should not be there
+	Doubled    Kind = "doubled"    // it is there more than once
+	Version    Kind = "version"    // it should be as another event left it
+	Columns    Kind = "columns"    // some of its values, or whether it exists, are others
+)
