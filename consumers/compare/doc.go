@@ -15,5 +15,6 @@
 //	generations.go two snapshots at one cut
 //	audit.go       a store, and what should be in it
 //	reload.go      states that moved while they were read
+//	changes.go     the same, of declarations alone
 //	tell.go        values for a person
 package compare

@@ -24,8 +24,13 @@ func newConfig(a *app) *cobra.Command {
 
 func newConfigCheck(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "check",
-		Short:   "Check the configuration, its schemas and its projections; exit status 2 if something is wrong",
+		Use:   "check",
+		Short: "Check the configuration, its schemas and its projections; exit status 2 if something is wrong",
+		Long: `Check the configuration, its schemas and its projections. Nothing need run for
+that. Where Kafka answers, it also notes which sinks serve what other
+declarations have made: "millrace rebuild --plan SINK" says what differs.
+
+Exit status 2 if something is wrong.`,
 		Example: "  millrace config check",
 		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,7 +51,7 @@ func newConfigCheck(a *app) *cobra.Command {
 					return err
 				}
 			}
-			for _, note := range c.notes() {
+			for _, note := range append(c.notes(), c.differNotes(cmd.Context(), projections)...) {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: note: %s\n", c.file.Path, note)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (%s, %s, %s, %s)\n", c.file.Path, count(int64(len(c.Outboxes)), "outbox", "outboxes"),

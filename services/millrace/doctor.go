@@ -84,6 +84,9 @@ func (c *Config) site(only string) (doctor.Site, error) {
 		s.Outboxes = append(s.Outboxes, c.Outboxes[name].Config)
 	}
 	if only == "" {
+		if _, s.Projections, err = c.declarations(); err != nil {
+			return s, err
+		}
 		for _, name := range sorted(c.Sinks) {
 			s.Sinks = append(s.Sinks, *c.Sinks[name])
 			if c.Sinks[name].Kind == "redis" {

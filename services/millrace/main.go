@@ -46,6 +46,7 @@ func report(cmd *cobra.Command, err error) int {
 	var ce *conf.Error
 	var ue usageError
 	var answer *answerError
+	var gone *leftError
 	switch {
 	case err == nil:
 		return 0
@@ -57,7 +58,7 @@ func report(cmd *cobra.Command, err error) int {
 		return exitUsage
 	case errors.Is(err, errQuiet):
 		return exitFailure
-	case errors.Is(err, demo.ErrStopped):
+	case errors.Is(err, demo.ErrStopped), errors.As(err, &gone):
 		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+oneLine(err))
 		return exitStopped
 	case errors.As(err, &answer):
@@ -105,7 +106,7 @@ New here? "millrace demo" shows all of it on this machine, with nothing to set u
 		&cobra.Group{ID: "set", Title: "Set it up:"}, &cobra.Group{ID: "look", Title: "Look into it:"})
 	root.SetHelpCommandGroupID("set")
 	root.SetCompletionCommandGroupID("set")
-	group(root, "run", newUp(a), newRelay(a), newSink(a))
+	group(root, "run", newUp(a), newRelay(a), newSink(a), newRebuild(a))
 	group(root, "set", newMigrate(a), newSchema(a), newConfig(a), newVersion(a))
 	group(root, "look", newStatus(a), newDoctor(a), newSQL(a), newGold(a), newSearch(a), newParked(a), newDLQ(a), newExport(a))
 	group(root, "try", newDemo(a))

@@ -171,8 +171,8 @@ func (c Config) postgresOnly() string {
 	return ""
 }
 
-// keepsEvents says whether the sink has a use for topics without any projection.
-func (c Config) keepsEvents() bool {
+// KeepsEvents says whether the sink has a use for topics without any projection.
+func (c Config) KeepsEvents() bool {
 	return kinds[c.Kind].bronze && c.Bronze != string(postgres.BronzeOff)
 }
 
@@ -364,7 +364,7 @@ func (c Config) Resolve(all []*projection.Projection) (keep []fold.Projection, t
 	}
 	slices.Sort(topics)
 	topics = slices.Compact(topics)
-	if len(topics) == 0 || len(keep) == 0 && !c.keepsEvents() {
+	if len(topics) == 0 || len(keep) == 0 && !c.KeepsEvents() {
 		return nil, nil, wrong("entities", "there is nothing to follow: no projection is declared (see projections)")
 	}
 	return keep, topics, nil

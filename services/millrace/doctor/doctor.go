@@ -10,7 +10,8 @@
 //	kafka.go, topics.go     the cluster; the topics of an outbox; rights.go: what we may do there
 //	registry.go             the schema registry
 //	redis.go                the server of a cache sink
-//	sinks.go                the stores of sinks: folders, dead letters; sinks_postgres.go, sinks_opensearch.go: servers
+//	sinks.go                the stores of sinks: folders, dead letters, generations (generations.go); sinks_postgres.go, sinks_opensearch.go: servers
+//	stored.go               how large the store of a sink is
 package doctor
 
 import (
@@ -21,6 +22,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/schemas/registry"
 	"github.com/millrace/millrace/services/relay"
 	"github.com/millrace/millrace/services/sink"
@@ -81,6 +83,8 @@ type Site struct {
 	Outboxes []relay.Config
 	// Sinks are the sinks' settings; their names must be set.
 	Sinks []sink.Config
+	// Projections are all that are declared; nil: what sinks serve is not compared with them.
+	Projections []*projection.Projection
 	// Kafka are the options of every Kafka client.
 	Kafka []kgo.Opt
 	// Principal is who we are to Kafka's authorizer, such as "User:millrace"; empty where that is not known.
@@ -116,7 +120,8 @@ func Run(ctx context.Context, s Site) Report {
 		looks = append(looks, func(ctx context.Context) []Finding { return s.cache(ctx, c) })
 	}
 	for _, k := range s.Sinks {
-		looks = append(looks, func(ctx context.Context) []Finding { return s.store(ctx, k) }, func(ctx context.Context) []Finding { return s.deadLetters(ctx, k) })
+		looks = append(looks, func(ctx context.Context) []Finding { return s.store(ctx, k) }, func(ctx context.Context) []Finding { return s.deadLetters(ctx, k) },
+			func(ctx context.Context) []Finding { return s.generations(ctx, k) })
 	}
 	parts := make([][]Finding, len(looks))
 	var looking sync.WaitGroup
