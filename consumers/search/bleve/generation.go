@@ -66,7 +66,7 @@ func (p place) serve() error {
 
 // remove removes the generation's index. It is taken away from its place in one step: a crash leaves what the next Open of the generation clears up, and
 // never half an index.
-func (p place) remove() error {
+func (p place) remove(crash func(point string) error) error {
 	dir := p.dir()
 	if _, err := os.Stat(indexDir(dir)); err == nil {
 		gone, err := os.MkdirTemp(dir, "gone-")
@@ -79,6 +79,9 @@ func (p place) remove() error {
 		if err := syncDir(dir); err != nil {
 			return err
 		}
+	}
+	if err := crash("taken away"); err != nil {
+		return err
 	}
 	if err := removeUnfinished(dir); err != nil {
 		return err
@@ -98,7 +101,14 @@ func (s *Sink) Serve(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	if err := s.place.serve(); err != nil {
+	err = s.crashAt("before serving")
+	if err == nil {
+		err = s.place.serve()
+	}
+	if err == nil {
+		err = s.crashAt("after serving")
+	}
+	if err != nil {
 		return fmt.Errorf("write down that generation %d of search index %s serves: %w", s.place.generation, s.place.path, err)
 	}
 	return nil
@@ -114,10 +124,13 @@ func (s *Sink) Remove(ctx context.Context) error {
 		err = fold.ErrServing
 	}
 	if err == nil {
+		err = s.crashAt("before the removal")
+	}
+	if err == nil {
 		err = s.Close()
 	}
 	if err == nil {
-		err = s.place.remove()
+		err = s.place.remove(s.crashAt)
 	}
 	if err != nil {
 		return fmt.Errorf("remove generation %d of search index %s: %w", s.place.generation, s.place.path, err)

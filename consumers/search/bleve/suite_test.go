@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,24 +17,77 @@ import (
 )
 
 func TestSink(t *testing.T) {
-	sinktest.Run(t, func(t testing.TB) sinktest.Backend { return &backend{dir: t.TempDir()} })
+	sinktest.Run(t, func(t testing.TB) sinktest.Backend { return newBackend(t) })
 }
 
 // backend is an index under test. A restart goes on with a copy of the files as they are: what a killed process leaves.
 type backend struct {
-	dir  string
-	last *Sink
+	root string
+	last map[int]*Sink // by generation
 }
 
-func (b *backend) Open(t testing.TB) fold.Sink {
+var _ sinktest.Generations = (*backend)(nil)
+
+func newBackend(t testing.TB) *backend { return &backend{root: t.TempDir(), last: map[int]*Sink{}} }
+
+func (b *backend) place(generation int) place {
+	return place{filepath.Join(b.root, "search"), generation}
+}
+
+func (b *backend) Open(t testing.TB) fold.Sink { return b.OpenGeneration(t, 1) }
+
+func (b *backend) OpenGeneration(t testing.TB, generation int) fold.Sink {
 	t.Helper()
-	if b.last != nil {
-		next := t.TempDir()
-		copyTree(t, b.dir, next)
-		b.dir = next
+	at := b.place(generation)
+	if _, err := os.Stat(at.dir()); err == nil && b.last[generation] != nil { // not removed since
+		killed := filepath.Join(b.root, "copy")
+		copyTree(t, at.dir(), killed)
+		if err := errors.Join(b.last[generation].Close(), os.RemoveAll(at.dir()), os.Rename(killed, at.dir())); err != nil {
+			t.Fatal(err)
+		}
 	}
-	b.last = open(t, b.dir, sinktest.Projections()...)
-	return b.last
+	s, err := Open(Config{Path: at.path, Generation: generation, Projections: sinktest.Projections(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	b.last[generation] = s
+	return s
+}
+
+// Offers implements sinktest.Backend.
+func (b *backend) Offers() sinktest.Offers {
+	return sinktest.Offers{Snapshots: true, Generations: true, Replace: true}
+}
+
+// ReadServing implements sinktest.Generations: readers ask the process.
+func (b *backend) ReadServing(testing.TB, string) (map[string]fold.Stored, bool) { return nil, false }
+
+// TellsBehind implements sinktest.Generations.
+func (b *backend) TellsBehind() bool { return false }
+
+// Traces implements sinktest.Generations.
+func (b *backend) Traces(t testing.TB, generation int) []string {
+	t.Helper()
+	var left []string
+	err := filepath.WalkDir(b.place(generation).dir(), func(path string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			left = append(left, path)
+		}
+		return nil // what is gone is no trace
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
+func (b *backend) ServePoints() []string { return []string{"before serving", "after serving"} }
+
+func (b *backend) RemovePoints() []string { return []string{"before the removal", "taken away"} }
+
+func (b *backend) CrashServing(_ testing.TB, generation int, at string) {
+	b.last[generation].crash = killedAt(at)
 }
 
 // copyTree copies a folder as it was at one instant: merges rewrite the files of an open index, so the copy is made again until
@@ -76,7 +130,7 @@ func (b *backend) Dump(t testing.TB, entity string) map[string]fold.Stored {
 	var keys []string
 	for {
 		q := search.Query{Entity: entity, Size: search.MaxSize, From: len(keys), Sort: []string{"_key"}}
-		res, err := b.last.Search(context.Background(), q)
+		res, err := b.last[1].Search(context.Background(), q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +141,7 @@ func (b *backend) Dump(t testing.TB, entity string) map[string]fold.Stored {
 			break
 		}
 	}
-	out, err := b.last.Load(context.Background(), entity, keys)
+	out, err := b.last[1].Load(context.Background(), entity, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,13 +151,14 @@ func (b *backend) Dump(t testing.TB, entity string) map[string]fold.Stored {
 	return out
 }
 
-// Offers implements sinktest.Backend.
-func (b *backend) Offers() sinktest.Offers { return sinktest.Offers{} }
-
 func (b *backend) CrashPoints() []string { return []string{"before the batch", "after the batch"} }
 
 func (b *backend) CrashAt(_ testing.TB, at string) {
-	b.last.crash = func(point string) error {
+	b.last[1].crash = killedAt(at)
+}
+
+func killedAt(at string) func(string) error {
+	return func(point string) error {
 		if point == at {
 			return errors.New("killed " + point)
 		}
