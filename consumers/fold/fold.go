@@ -142,7 +142,7 @@ func (f *Fold) Claim(ctx context.Context, tp consumers.TopicPartition) (int64, e
 		marks = map[string]int64{}
 	}
 	// Promise 4: an owner begins with no states but the store's.
-	o := &owned{epoch: c.Epoch, next: c.Next, sent: map[int64]struct{}{}, marks: marks, recent: &recent{}, work: newWork(f.byTopic[tp.Topic], marks)}
+	o := &owned{epoch: c.Epoch, next: c.Next, sent: map[int64]struct{}{}, marks: marks, recent: newRecent(f.byTopic[tp.Topic]), work: newWork(f.byTopic[tp.Topic], marks)}
 	o.work.recent = o.recent
 	f.owned[tp] = o
 	f.shareLocked()

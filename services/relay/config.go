@@ -130,7 +130,7 @@ type Config struct {
 
 	// Spacing is the shortest time from one transaction to the next while there is no backlog. A transaction costs the broker
 	// some milliseconds of CPU however few events it has: without a pause they fill a core at some hundred events a second, and
-	// every event waits for the broker. Above 2,500 events a second it grows, by itself once more for each 1,000, to ten times: those
+	// every event waits for the broker. Above 2,500 events a second it grows, by itself once more for each 500, to twenty times: those
 	// who write then need the cores more than readers need the milliseconds. Default 3 ms.
 	Spacing time.Duration `yaml:"spacing"`
 

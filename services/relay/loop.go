@@ -132,8 +132,8 @@ func (l *loop) turn(ctx, work context.Context) (busy bool, err error) {
 // spacingMost times.
 const (
 	calmRate    = 2500
-	spacingRate = 1000
-	spacingMost = 10
+	spacingRate = 500
+	spacingMost = 20
 	// rateOver is the time over which the rate is taken: a burst is not a busy outbox.
 	rateOver = 250 * time.Millisecond
 )

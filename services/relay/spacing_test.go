@@ -16,8 +16,8 @@ func TestSpacingFollowsTheRate(t *testing.T) {
 		{name: "calm", rate: 500, least: 3 * time.Millisecond, most: 3 * time.Millisecond},
 		{name: "steady", rate: 2000, least: 3 * time.Millisecond, most: 3 * time.Millisecond},
 		{name: "a burst in calm", rate: 500, burst: 400, least: 3 * time.Millisecond, most: 3 * time.Millisecond},
-		{name: "busy", rate: 6000, least: 12 * time.Millisecond, most: 15 * time.Millisecond},
-		{name: "very busy", rate: 60_000, least: 30 * time.Millisecond, most: 30 * time.Millisecond},
+		{name: "busy", rate: 6000, least: 19 * time.Millisecond, most: 25 * time.Millisecond},
+		{name: "very busy", rate: 60_000, least: 60 * time.Millisecond, most: 60 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := &loop{cfg: Config{}.WithDefaults()}

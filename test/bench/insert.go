@@ -30,8 +30,8 @@ func (r *rig) insertCase(ctx context.Context) error {
 	if _, err := w.run(ctx, 0, 2*time.Second); err != nil {
 		return err
 	}
-	// So is one with the relay: the broker compiles for half a minute.
-	if _, err := w.beside(ctx); err != nil {
+	// So is one with the relay: the broker compiles for two minutes.
+	if _, err := w.beside(ctx, r.opts.WarmupFor); err != nil {
 		return err
 	}
 	for rep := range r.opts.Reps {
@@ -42,7 +42,7 @@ func (r *rig) insertCase(ctx context.Context) error {
 			if (rep+i)%2 == 0 {
 				without, err = w.alone(ctx)
 			} else {
-				with, err = w.beside(ctx)
+				with, err = w.beside(ctx, r.opts.InsertFor)
 			}
 			if err != nil {
 				return err
@@ -77,7 +77,7 @@ type beside struct {
 }
 
 // beside lets them write while a relay follows them, which had nothing left to do before.
-func (w *writers) beside(ctx context.Context) (b beside, err error) {
+func (w *writers) beside(ctx context.Context, long time.Duration) (b beside, err error) {
 	relay, err := w.site.startRelay()
 	if err != nil {
 		return b, err

@@ -30,7 +30,7 @@ type Config struct {
 	Path string
 	// Projections are the entities with a silver table. Events of topics without one are kept in bronze.
 	Projections []fold.Projection
-	// MemoryBytes is what DuckDB may use for its buffers, queries included. Default 512 MiB.
+	// MemoryBytes is what DuckDB may use for its buffers, queries included. Default 256 MiB.
 	MemoryBytes int64
 	// TempBytes is how much DuckDB may spill to disk. Default 4 GiB.
 	TempBytes int64
@@ -49,7 +49,7 @@ type Config struct {
 // WithDefaults returns a copy with every unset field filled in.
 func (c Config) WithDefaults() Config {
 	if c.MemoryBytes == 0 {
-		c.MemoryBytes = 512 << 20
+		c.MemoryBytes = 256 << 20
 	}
 	if c.TempBytes == 0 {
 		c.TempBytes = 4 << 30

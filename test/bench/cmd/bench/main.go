@@ -77,7 +77,7 @@ func relay(ctx context.Context, args []string) int {
 	flags.Int64Var(&o.MemoryEvents, "memory-n", 5_000_000, "events in the backlog of the case memory")
 	flags.Var(rates{&o.Rates}, "rates", "events a second of the case latency, comma-separated (default 500,2000)")
 	flags.DurationVar(&o.For, "for", 30*time.Second, "how long each latency is measured")
-	flags.DurationVar(&o.WarmupFor, "warmup-for", 40*time.Second, "how long the same load runs before")
+	flags.DurationVar(&o.WarmupFor, "warmup-for", 120*time.Second, "how long the same load runs before")
 	flags.DurationVar(&o.IdleFor, "idle-for", 20*time.Second, "how long an idle relay is looked at")
 	flags.DurationVar(&o.InsertFor, "insert-for", 8*time.Second, "how long writers write with and without a relay")
 	flags.BoolVar(&o.Peer, "peer", false, "drain the same backlog through Debezium, too (fetched from Maven Central)")
