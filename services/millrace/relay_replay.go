@@ -22,7 +22,8 @@ func newRelayReplay(a *app) *cobra.Command {
 		Short: "Write retained events once more, into a topic of their own",
 		Long: `Write events that the outbox still retains once more, in the order of their
 ids, into a topic that is no outbox's: for a consumer that missed some, or to
-look at what was published. No relay need run, and none is disturbed.
+look at what was published. No relay need run, and none is disturbed. What a
+topic holds, and the table may not any more, "millrace replay" copies.
 
 Records have the key, value and headers of the first time, and the header
 millrace-replayed with the time of the replay instead of millrace-seq, which the

@@ -6,6 +6,8 @@
 //	journey_test.go   from an empty folder to answers from the warehouse, the index and the cache
 //	opensearch_test.go, postgres_test.go the same answers from sinks on servers, and those servers away
 //	export_test.go    topics as Avro files, read back by other libraries
+//	replay_test.go, topicreplay_test.go
+//	                  events written once more, from the outbox and from a topic
 //	parked_test.go    an event that does not fit: its key waits, everything else goes on
 //	hostile_test.go   messages that are no events: dead letters
 //	webhook_test.go   events posted to a partner, killed in the middle; purges of a CDN
