@@ -83,11 +83,8 @@ func (a *Audit) Should(partition int32, states iter.Seq2[string, *fold.Stored]) 
 	return nil
 }
 
-// Leave leaves a partition out of the comparison.
+// Leave leaves a partition out of the results; Should is not called for it.
 func (a *Audit) Leave(partition int32) {
-	for n := range a.spread.buckets {
-		a.holds.buckets[int(partition)*a.spread.buckets+n] = bucket{}
-	}
 	a.holds.parts[partition].states, a.holds.parts[partition].deleted = 0, 0
 }
 

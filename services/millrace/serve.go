@@ -168,6 +168,9 @@ func (c *Config) sinks(names []string, opts []kgo.Opt, registry *registry.Client
 		if h := one.GoldHandler(); h != nil {
 			server.Handle("/v1/sinks/"+name+"/gold", at("/v1/gold", h))
 		}
+		if h := one.VerifyHandler(); h != nil {
+			server.Handle("/v1/sinks/"+name+"/verify", h)
+		}
 		out = append(out, named{"sink " + name, one, sinkAt(name)})
 	}
 	return out, nil

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -82,6 +83,8 @@ type Config struct {
 	SessionTimeout time.Duration `yaml:"session_timeout"`
 	// Gold are the models of a warehouse: SQL over its entities, built when they have moved. Default: none.
 	Gold Gold `yaml:"gold,omitzero"`
+	// Verify has the sink compared with its topics now and then. Default: only millrace verify does.
+	Verify Verify `yaml:"verify,omitzero"`
 
 	// metrics takes those of the backend; Run sets it.
 	metrics prometheus.Registerer
@@ -248,7 +251,7 @@ func (c Config) Check() error {
 	case len(c.Topics) > 0 && !k.bronze:
 		return wrong("topics", "are for sinks that keep events; a %s sink follows the topics of its entities", k.role)
 	}
-	if err := c.Gold.check(k); err != nil {
+	if err := errors.Join(c.Gold.check(k), c.Verify.check(k)); err != nil {
 		return err
 	}
 	if c.IndexPrefix != "" {

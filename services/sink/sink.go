@@ -48,6 +48,8 @@ type Sink struct {
 	topics []string
 	graph  *gold.Graph // nil if it has no models
 
+	verified *verified
+
 	mu sync.Mutex // guards the following
 	// consumer, folder and handler are nil until the backend is open.
 	consumer *consumers.Consumer
@@ -79,7 +81,8 @@ func New(cfg Config, parts Parts) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{cfg: cfg, parts: parts, logger: parts.Logger.With("sink", cfg.Name), keep: keep, topics: topics, graph: graph, trouble: errStarting}, nil
+	return &Sink{cfg: cfg, parts: parts, logger: parts.Logger.With("sink", cfg.Name), keep: keep, topics: topics, graph: graph, trouble: errStarting,
+		verified: newVerified(cfg, parts, keep, parts.Logger.With("sink", cfg.Name))}, nil
 }
 
 // Run opens the backend, waiting for one that is away, and consumes until ctx ends. It returns early with an error that does
@@ -91,7 +94,9 @@ func (s *Sink) Run(ctx context.Context) error {
 	}
 	stop, err := s.startGold(ctx, b)
 	if err == nil {
+		unverified := s.verifies(ctx, b.sink, s.keep)
 		err = s.consume(ctx, b)
+		unverified()
 		stop()
 	}
 	s.set(nil, nil, nil, err)
