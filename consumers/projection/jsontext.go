@@ -6,7 +6,6 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -72,16 +71,15 @@ func AppendEventJSON(dst []byte, ev *consumers.Event) []byte {
 	return append(dst, '}')
 }
 
-// AppendHeadersJSON appends the headers of an event as AppendJSON appends the map of them, without the map.
+// AppendHeadersJSON appends the headers of an event as an object, in the order of the record. Of a doubled name the last one counts, and stands in its place.
 func AppendHeadersJSON(dst []byte, ev *consumers.Event) []byte {
-	var few [16]kgo.RecordHeader
-	headers := append(few[:0], ev.RecordHeaders()...)
-	slices.SortStableFunc(headers, func(a, b kgo.RecordHeader) int { return strings.Compare(a.Key, b.Key) })
+	headers := ev.RecordHeaders()
 	dst = append(dst, '{')
 	first := true
+	again := repeated(headers)
 	for i, h := range headers {
-		if i+1 < len(headers) && headers[i+1].Key == h.Key {
-			continue // the last one counts
+		if again(i) {
+			continue
 		}
 		if !first {
 			dst = append(dst, ',')
@@ -92,6 +90,23 @@ func AppendHeadersJSON(dst []byte, ev *consumers.Event) []byte {
 		dst = appendJSONText(dst, string(h.Value))
 	}
 	return append(dst, '}')
+}
+
+// fewHeaders are compared with each other; where there are more, a map finds those that come again.
+const fewHeaders = 24
+
+// repeated tells whether the name of a header comes again behind it.
+func repeated(headers []kgo.RecordHeader) func(i int) bool {
+	if len(headers) <= fewHeaders {
+		return func(i int) bool {
+			return slices.ContainsFunc(headers[i+1:], func(h kgo.RecordHeader) bool { return h.Key == headers[i].Key })
+		}
+	}
+	last := make(map[string]int, len(headers))
+	for i, h := range headers {
+		last[h.Key] = i
+	}
+	return func(i int) bool { return last[headers[i].Key] != i }
 }
 
 func appendJSONFloat(dst []byte, x float64) []byte {

@@ -18,6 +18,9 @@ import (
 var (
 	_ fold.Sink         = (*Warehouse)(nil)
 	_ fold.EventReader  = (*Warehouse)(nil)
+	_ fold.Snapshotter  = (*Warehouse)(nil)
+	_ fold.EventKeeper  = (*Warehouse)(nil)
+	_ fold.Generational = (*Warehouse)(nil)
 	_ warehouse.Querier = (*Warehouse)(nil)
 )
 
@@ -28,6 +31,9 @@ func (*Warehouse) ReadsEvents() {}
 type Config struct {
 	// Path is the database file; its folder is made if it is not there. Required. DuckDB keeps PATH.wal and PATH.tmp beside it.
 	Path string
+	// Generation is the number of the build, from 1. Each has a file of its own: PATH is that of the first, and of the second PATH with .g2 before its
+	// ending (warehouse.g2.duckdb). Default 1.
+	Generation int
 	// Projections are the entities with a silver table. Events of topics without one are kept in bronze.
 	Projections []fold.Projection
 	// MemoryBytes is what DuckDB may use for its buffers, queries included. Default 256 MiB.
@@ -48,6 +54,9 @@ type Config struct {
 
 // WithDefaults returns a copy with every unset field filled in.
 func (c Config) WithDefaults() Config {
+	if c.Generation == 0 {
+		c.Generation = 1
+	}
 	if c.MemoryBytes == 0 {
 		c.MemoryBytes = 256 << 20
 	}
@@ -69,6 +78,15 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
+// file is where the generation is.
+func (c Config) file() string {
+	if c.Generation <= 1 {
+		return c.Path
+	}
+	ext := filepath.Ext(c.Path)
+	return fmt.Sprintf("%s.g%d%s", strings.TrimSuffix(c.Path, ext), c.Generation, ext)
+}
+
 // reservedNames are schemas and catalogs: DuckDB names the catalog after the file, and could not tell the two apart.
 var reservedNames = []string{"bronze", "silver", "silver_base", "millrace", "main", "temp", "system", "information_schema", "pg_catalog"}
 
@@ -82,6 +100,9 @@ func (c Config) validate() error {
 	base := filepath.Base(c.Path)
 	if name := strings.TrimSuffix(base, filepath.Ext(base)); slices.Contains(reservedNames, strings.ToLower(name)) {
 		return fmt.Errorf("duckdb: Path %q: a file cannot be called %s, which is a schema in it", c.Path, name)
+	}
+	if c.Generation < 0 {
+		return fmt.Errorf("duckdb: Generation is %d; they are numbered from 1", c.Generation)
 	}
 	if c.MemoryBytes < 64<<20 {
 		return fmt.Errorf("duckdb: MemoryBytes is %d, below 64 MiB", c.MemoryBytes)

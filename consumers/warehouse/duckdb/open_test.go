@@ -49,7 +49,7 @@ func TestAChangedDeclarationNeedsARebuild(t *testing.T) {
 	shut(open(orders)) // the same again
 	changed := orders
 	changed.digest = "fedcba9876543210"
-	wantRefused(t, Config{Path: path, Projections: []fold.Projection{changed}}, ErrRebuild, "give the sink another path")
+	wantRefused(t, Config{Path: path, Projections: []fold.Projection{changed}}, ErrRebuild, "as another generation")
 
 	refunds := declared{entity: "refund", topic: orders.topic, digest: "1", columns: orders.columns}
 	w := open(orders, refunds) // nothing of the topic has gone by
@@ -116,6 +116,7 @@ func TestWrongConfigurationsNameTheField(t *testing.T) {
 		"must be the name":       {Path: ":memory:"},
 		"schema in it":           {Path: dir + "/silver.duckdb"},
 		"MemoryBytes":            {Path: dir + "/a.db", MemoryBytes: 1},
+		"numbered from 1":        {Path: dir + "/a.db", Generation: -1},
 		"two projections":        {Path: dir + "/a.db", Projections: []fold.Projection{orders, orders}},
 		"not a directory":        {Path: file + "/a.db"},
 		"open warehouse " + file: {Path: file},

@@ -14,13 +14,14 @@ import (
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/consumers/warehouse"
 )
 
 var (
-	bronzeNames = []string{"topic", "partition", "offset", "key", "type", "event_id", "seq", "event_time", "schema_id", "headers", "data", "payload"}
+	bronzeNames = []string{"topic", "partition", "offset", "key", "type", "event_id", "seq", "event_time", "schema_id", "headers", "data", "payload", "_headers"}
 	bronzeTypes = []duckdb.Type{
 		duckdb.TYPE_VARCHAR, duckdb.TYPE_INTEGER, duckdb.TYPE_BIGINT, duckdb.TYPE_VARCHAR, duckdb.TYPE_VARCHAR, duckdb.TYPE_VARCHAR,
-		duckdb.TYPE_BIGINT, duckdb.TYPE_TIMESTAMP, duckdb.TYPE_INTEGER, duckdb.TYPE_VARCHAR, duckdb.TYPE_VARCHAR, duckdb.TYPE_BLOB,
+		duckdb.TYPE_BIGINT, duckdb.TYPE_TIMESTAMP, duckdb.TYPE_INTEGER, duckdb.TYPE_VARCHAR, duckdb.TYPE_VARCHAR, duckdb.TYPE_BLOB, duckdb.TYPE_BLOB,
 	}
 )
 
@@ -38,10 +39,13 @@ func bronzeRows(events []consumers.Event) [][]driver.Value {
 			text = projection.AppendEventJSON(text[:0], ev)
 			data = string(text)
 		}
-		var headers driver.Value
+		var headers, exact driver.Value
 		if len(ev.RecordHeaders()) > 0 {
 			text = projection.AppendHeadersJSON(text[:0], ev)
 			headers = string(text)
+			if b := warehouse.ExactHeaders(ev.RecordHeaders()); b != nil {
+				exact = b
+			}
 		}
 		payload := ev.Payload
 		if payload == nil {
@@ -49,7 +53,7 @@ func bronzeRows(events []consumers.Event) [][]driver.Value {
 		}
 		rows[i] = []driver.Value{
 			ev.Topic, ev.Partition, ev.Offset, valid(ev.Key), valid(ev.Type), valid(ev.ID), ev.Seq, ev.Time.UTC().Truncate(time.Microsecond),
-			int32(ev.SchemaID), headers, data, payload,
+			int32(ev.SchemaID), headers, data, payload, exact,
 		}
 	}
 	return rows
@@ -79,6 +83,12 @@ func (wr *writer) appendBronze(accepted []*request) error {
 func (wr *writer) mergeSilver(accepted []*request) error {
 	byEntity := map[string][][]change{}
 	for _, r := range accepted {
+		if r.commit != nil && r.commit.Replace {
+			if err := wr.replaceSilver(r); err != nil {
+				return err
+			}
+			continue
+		}
 		for entity, changes := range r.silver {
 			byEntity[entity] = append(byEntity[entity], changes)
 		}
@@ -88,6 +98,20 @@ func (wr *writer) mergeSilver(accepted []*request) error {
 		rows := newest(parts)
 		if err := wr.stage(t.merge, t.names, t.types, rows); err != nil {
 			return fmt.Errorf("merge %d states of %s: %w", len(rows), entity, err)
+		}
+	}
+	return nil
+}
+
+// replaceSilver stores states that were folded anew, in the place of whatever stands there of the same version or a lesser one, however often.
+func (wr *writer) replaceSilver(r *request) error {
+	for entity, changes := range r.silver {
+		t := wr.w.tables[entity]
+		rows := newest([][]change{changes})
+		for _, statement := range []string{t.clear, t.fill} {
+			if err := wr.stage(statement, t.names, t.types, rows); err != nil {
+				return fmt.Errorf("replace %d states of %s: %w", len(rows), entity, err)
+			}
 		}
 	}
 	return nil

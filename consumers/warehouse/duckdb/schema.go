@@ -17,7 +17,7 @@ import (
 )
 
 // layout is the version of the tables that are the same in every warehouse.
-const layout = "1"
+const layout = "2"
 
 var layoutStatements = []string{
 	`CREATE SCHEMA IF NOT EXISTS millrace`,
@@ -30,7 +30,8 @@ var layoutStatements = []string{
 	`CREATE TABLE IF NOT EXISTS millrace.entities (entity VARCHAR NOT NULL, topic VARCHAR NOT NULL, digest VARCHAR NOT NULL, base_table VARCHAR NOT NULL, created_at TIMESTAMPTZ NOT NULL DEFAULT now())`,
 	`CREATE TABLE IF NOT EXISTS millrace.left_out (entity VARCHAR NOT NULL, applied HUGEINT NOT NULL)`,
 	`CREATE TABLE IF NOT EXISTS bronze.events (topic VARCHAR NOT NULL, partition INTEGER NOT NULL, "offset" BIGINT NOT NULL, key VARCHAR, type VARCHAR,
-		event_id VARCHAR, seq BIGINT NOT NULL, event_time TIMESTAMP NOT NULL, schema_id INTEGER, headers JSON, data JSON, payload BLOB)`,
+		event_id VARCHAR, seq BIGINT NOT NULL, event_time TIMESTAMP NOT NULL, schema_id INTEGER, headers JSON, data JSON, payload BLOB,
+		_headers BLOB)`,
 }
 
 // prepareStore makes what is missing and returns the entities' tables. It is one transaction: an Open that fails leaves nothing.

@@ -5,6 +5,8 @@ package duckdb
 import (
 	"context"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/warehouse"
@@ -39,6 +41,27 @@ func (*Warehouse) Positions(context.Context) (map[consumers.TopicPartition]int64
 func (*Warehouse) Query(context.Context, string, warehouse.Limits) (*warehouse.Result, error) {
 	return nil, ErrNoCgo
 }
+
+// Snapshot returns ErrNoCgo.
+func (*Warehouse) Snapshot(context.Context) (fold.Snapshot, error) {
+	return nil, consumers.AsSystemic(ErrNoCgo)
+}
+
+// Records returns ErrNoCgo.
+func (*Warehouse) Records(context.Context, consumers.TopicPartition, int64, int64, func(*kgo.Record) error) error {
+	return consumers.AsSystemic(ErrNoCgo)
+}
+
+// Kept returns ErrNoCgo.
+func (*Warehouse) Kept(context.Context) (map[consumers.TopicPartition]fold.Kept, error) {
+	return nil, consumers.AsSystemic(ErrNoCgo)
+}
+
+// Serve returns ErrNoCgo.
+func (*Warehouse) Serve(context.Context) error { return consumers.AsSystemic(ErrNoCgo) }
+
+// Remove returns ErrNoCgo.
+func (*Warehouse) Remove(context.Context) error { return consumers.AsSystemic(ErrNoCgo) }
 
 // Gold returns ErrNoCgo.
 func (*Warehouse) Gold() (gold.Engine, error) { return nil, consumers.AsSystemic(ErrNoCgo) }

@@ -25,7 +25,10 @@ type table struct {
 	names []string
 	types []duckdb.TypeInfo
 	merge string
+	clear string
+	fill  string
 	load  string
+	page  string
 }
 
 // Every table begins with these columns.
@@ -59,7 +62,8 @@ func newTable(p fold.Projection, name string) (*table, error) {
 		}
 		t.names, t.types = append(t.names, "_exact"), append(t.types, info)
 	}
-	t.merge, t.load = t.mergeStatement(), t.loadStatement()
+	t.merge, t.clear, t.fill = t.mergeStatement(), t.clearStatement(), t.fillStatement()
+	t.load, t.page = t.readStatement("_key IN (SELECT unnest(?::VARCHAR[]))"), t.readStatement("rowid >= ? AND rowid < ?")
 	return t, nil
 }
 
@@ -108,8 +112,25 @@ func (t *table) mergeStatement() string {
 		strings.Join(sets, ", ") + " WHEN NOT MATCHED THEN INSERT (" + strings.Join(names, ", ") + ") VALUES (" + strings.Join(values, ", ") + ")"
 }
 
-// loadStatement reads the states of a list of keys. JSON columns come from _exact.
-func (t *table) loadStatement() string {
+// clearStatement deletes what is to be replaced: rows of the same version or a lesser one, and all but the newest of a key that is there more than once.
+func (t *table) clearStatement() string {
+	return "DELETE FROM " + t.full() + ` WHERE rowid IN (SELECT r FROM (
+		SELECT t.rowid AS r, t._version AS have, s._version AS want, row_number() OVER (PARTITION BY t._key ORDER BY t._version DESC, t.rowid) AS nth
+		FROM ` + t.full() + ` AS t JOIN stage AS s ON t._key = s._key) WHERE nth > 1 OR have <= want)`
+}
+
+// fillStatement stores the rows whose keys are not there.
+func (t *table) fillStatement() string {
+	var names []string
+	for _, n := range t.names {
+		names = append(names, quote(n))
+	}
+	list := strings.Join(names, ", ")
+	return "INSERT INTO " + t.full() + " (" + list + ") SELECT " + list + " FROM stage AS s WHERE NOT EXISTS (SELECT 1 FROM " + t.full() + " AS t WHERE t._key = s._key)"
+}
+
+// readStatement reads states. JSON columns come from _exact.
+func (t *table) readStatement(where string) string {
 	names := append([]string{}, headNames...)
 	for _, c := range t.cols {
 		if !holdsJSON(c.Type) {
@@ -119,7 +140,7 @@ func (t *table) loadStatement() string {
 	if len(t.exact) > 0 {
 		names = append(names, "_exact")
 	}
-	return "SELECT " + strings.Join(names, ", ") + " FROM " + t.full() + " WHERE _key IN (SELECT unnest(?::VARCHAR[]))"
+	return "SELECT " + strings.Join(names, ", ") + " FROM " + t.full() + " WHERE " + where
 }
 
 // sqlType is how DuckDB keeps a column.

@@ -56,22 +56,22 @@ func Open(cfg Config) (*Warehouse, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, consumers.AsSystemic(err)
 	}
-	path, err := filepath.Abs(cfg.Path)
+	path, err := filepath.Abs(cfg.file())
 	if err != nil {
-		return nil, consumers.AsSystemic(fmt.Errorf("open warehouse %s: %w", cfg.Path, err))
+		return nil, consumers.AsSystemic(fmt.Errorf("open warehouse %s: %w", cfg.file(), err))
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, consumers.AsSystemic(fmt.Errorf("open warehouse: %w", err))
 	}
 	if !reserve(path) {
-		return nil, consumers.AsSystemic(fmt.Errorf("open warehouse %s: %w, in this process", cfg.Path, ErrOpen))
+		return nil, consumers.AsSystemic(fmt.Errorf("open warehouse %s: %w, in this process", cfg.file(), ErrOpen))
 	}
 	w, err := openFile(cfg, path)
 	if err != nil {
 		release(path)
-		return nil, openError(cfg.Path, err)
+		return nil, openError(cfg.file(), err)
 	}
-	cfg.Logger.Info("warehouse opened", "path", cfg.Path, "entities", len(w.tables))
+	cfg.Logger.Info("warehouse opened", "path", cfg.file(), "entities", len(w.tables))
 	return w, nil
 }
 
@@ -82,7 +82,7 @@ func openError(path string, err error) error {
 	case errors.Is(err, ErrOpen):
 		return err
 	case errors.Is(err, ErrRebuild):
-		err = fmt.Errorf("%w; give the sink another path, and it builds a new file from the start of its topics", err)
+		err = fmt.Errorf("%w: as another generation, in a file of its own, while this one serves (millrace rebuild)", err)
 	}
 	return consumers.AsSystemic(err)
 }
@@ -164,7 +164,7 @@ func (w *Warehouse) Close() error {
 	w.users.Wait()
 	err := errors.Join(w.write.conn.Close(), w.db.Close())
 	release(w.path)
-	w.cfg.Logger.Info("warehouse closed", "path", w.cfg.Path)
+	w.cfg.Logger.Info("warehouse closed", "path", w.cfg.file())
 	return err
 }
 
@@ -181,14 +181,16 @@ func (w *Warehouse) enter() error {
 
 func (w *Warehouse) leave() { w.users.Done() }
 
+const positionsQuery = `SELECT topic, partition, next FROM millrace.positions WHERE next >= 0`
+
+func addPosition(to map[consumers.TopicPartition]int64, row []driver.Value) {
+	to[consumers.TopicPartition{Topic: row[0].(string), Partition: row[1].(int32)}] = row[2].(int64)
+}
+
 // Positions implements fold.Sink.
 func (w *Warehouse) Positions(ctx context.Context) (map[consumers.TopicPartition]int64, error) {
 	out := map[consumers.TopicPartition]int64{}
-	err := w.read(ctx, `SELECT topic, partition, next FROM millrace.positions WHERE next >= 0`, nil, func(row []driver.Value) error {
-		tp := consumers.TopicPartition{Topic: row[0].(string), Partition: row[1].(int32)}
-		out[tp] = row[2].(int64)
-		return nil
-	})
+	err := w.read(ctx, positionsQuery, nil, func(row []driver.Value) error { addPosition(out, row); return nil })
 	if err != nil {
 		return nil, doing(err, "read positions")
 	}
