@@ -40,7 +40,7 @@ func (r *rig) insertCase(ctx context.Context) error {
 		var without float64
 		for i := range 2 {
 			if (rep+i)%2 == 0 {
-				without, err = w.alone(ctx)
+				without, err = w.alone(ctx, r.opts.InsertFor)
 			} else {
 				with, err = w.beside(ctx, r.opts.InsertFor)
 			}
@@ -62,9 +62,9 @@ func (r *rig) insertCase(ctx context.Context) error {
 }
 
 // alone is the writers' rate while no relay runs.
-func (w *writers) alone(ctx context.Context) (float64, error) {
+func (w *writers) alone(ctx context.Context, long time.Duration) (float64, error) {
 	began := time.Now()
-	n, err := w.run(ctx, 0, w.site.rig.opts.InsertFor)
+	n, err := w.run(ctx, 0, long)
 	return perSecond(n, time.Since(began)), err
 }
 
@@ -92,7 +92,7 @@ func (w *writers) beside(ctx context.Context, long time.Duration) (b beside, err
 	}
 	kafka := w.site.rig.kafka.PID()
 	written, used, broker := w.written.Load(), relay.cpu(), measure.CPU(kafka)
-	if b.rate, err = w.alone(ctx); err != nil {
+	if b.rate, err = w.alone(ctx, long); err != nil {
 		return b, err
 	}
 	n := w.written.Load() - written
