@@ -102,10 +102,22 @@ func (p *DeadLetterProducer) Send(ctx context.Context, letters []DeadLetter) err
 	for i := range letters {
 		records[i] = letters[i].record(p.topic, now)
 	}
-	if err := p.cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+	if err := p.produce(ctx, records); err != nil {
 		return ClassifyKafka(fmt.Errorf("write %d dead letters to %s: %w", len(letters), p.topic, err))
 	}
 	return nil
+}
+
+// produce returns when all are acknowledged, or when ctx ends: a broker that has taken a record and says nothing holds up nobody who leaves.
+func (p *DeadLetterProducer) produce(ctx context.Context, records []*kgo.Record) error {
+	outcome := make(chan error, 1)
+	go func() { outcome <- p.cl.ProduceSync(ctx, records...).FirstErr() }()
+	select {
+	case err := <-outcome:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Close lets go of the connection.
