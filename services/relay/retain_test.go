@@ -68,7 +68,9 @@ func TestSoakWithRetention(t *testing.T) {
 	if first, second := maxOf(sizes[:len(sizes)/2]), maxOf(sizes[len(sizes)/2:]); second > 2*first {
 		t.Errorf("the table grew from %d to %d bytes", first, second)
 	}
-	r.exec(`select pg_stat_force_next_flush() where current_setting('server_version_num')::int >= 150000`)
+	if r.number(`select current_setting('server_version_num')::int`) >= 150000 { // before, what is counted comes by itself, half a second late
+		r.exec(`select pg_stat_force_next_flush()`)
+	}
 	changed := r.number(`select sum(n_tup_upd + n_tup_del) from pg_stat_user_tables where relid in (select relid from pg_partition_tree('outbox.event'))`)
 	dead := r.number(`select sum(n_dead_tup) from pg_stat_user_tables where relid in (select relid from pg_partition_tree('outbox.event'))`)
 	if changed != 0 {

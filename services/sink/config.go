@@ -75,7 +75,7 @@ type Config struct {
 	Entities []string `yaml:"entities"`
 	// BatchEvents is the most events applied at once. Default 5000; 20,000 for duckdb; 500 for a webhook, which after a crash repeats at most a batch a partition.
 	BatchEvents int `yaml:"batch_events"`
-	// StateCache bounds the states that the process remembers beside the store, over all its partitions. Default 32MiB; less keeps
+	// StateCache bounds the states that the process remembers beside the store, over all its partitions. Default 48MiB; less keeps
 	// memory down, more saves loads where keys come again after a while.
 	StateCache conf.Size `yaml:"state_cache"`
 	// SessionTimeout is how long the partitions of a process that was killed wait before the group gives them to another, or to its

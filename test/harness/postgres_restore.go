@@ -150,8 +150,13 @@ func (s *PostgresProcess) backup(t testing.TB, dir string) {
 		t.Fatalf("%s: %v", end, err)
 	}
 	must(t, os.Remove(filepath.Join(dir, "postmaster.pid")))
-	must(t, os.WriteFile(filepath.Join(dir, "backup_label"), []byte(label), 0o644))
-	must(t, os.WriteFile(filepath.Join(dir, "standby.signal"), nil, 0o644))
+	for name, text := range map[string]string{"backup_label": label, "standby.signal": ""} {
+		file := filepath.Join(dir, name)
+		must(t, os.WriteFile(file, []byte(text), 0o600))
+		if s.credential != nil { // PostgreSQL 14 opens them for writing
+			must(t, os.Chown(file, int(s.credential.Uid), int(s.credential.Gid)))
+		}
+	}
 	conf, err := os.OpenFile(filepath.Join(dir, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	must(t, err)
 	_, err = fmt.Fprintf(conf, "primary_conninfo = '%s'\n", s.DSN)
