@@ -59,6 +59,8 @@ func (l *lane) cut() (b *Batch, wait time.Duration, err error) {
 	defer l.mu.Unlock()
 	a := &l.ahead
 	switch full := a.full(l.c.cfg); {
+	case l.stand():
+		return nil, 0, nil
 	case a.records == 0 && a.err != nil:
 		return nil, 0, a.err
 	case a.records == 0:
@@ -71,14 +73,10 @@ func (l *lane) cut() (b *Batch, wait time.Duration, err error) {
 			return nil, wait, nil
 		}
 	}
-	b = &Batch{TopicPartition: l.tp, From: l.next, Next: a.next, Events: a.events}
-	if b.From < 0 {
-		b.From = a.first
-	}
-	l.count -= a.records
-	l.bytes -= a.bytes
+	b, records, bytes := l.takeDecoded()
+	l.count -= records
+	l.bytes -= bytes
 	l.since = time.Now()
-	a.reset()
 	l.resume()
 	l.state = Working
 	wake(l.arrived)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -25,6 +26,8 @@ type Consumer struct {
 	metrics *metrics
 	outages *outages
 	control *control // nil if the Processor puts nothing aside
+	held    atomic.Pointer[hold]
+	stood   chan struct{} // a lane stands
 
 	cl  *kgo.Client
 	adm *kadm.Client
@@ -66,7 +69,7 @@ func New(cfg Config, p Processor) (*Consumer, error) {
 	log := cfg.Logger.With("sink", cfg.Name)
 	return &Consumer{
 		cfg: cfg, proc: p, dec: dec, log: log, metrics: newMetrics(cfg.Registerer, cfg.Name), outages: newOutages(log),
-		claimed: map[TopicPartition]bool{}, lanes: map[TopicPartition]*lane{},
+		claimed: map[TopicPartition]bool{}, lanes: map[TopicPartition]*lane{}, stood: make(chan struct{}, 1),
 	}, nil
 }
 

@@ -25,6 +25,7 @@
 //     up has a lag of exactly 0.
 //  7. What somebody asks to be done about a key's dead letters ([Request], on the sink's control topic) is done by the lane of its
 //     partition between two batches, and answered. A request is kept until it is answered; done twice it has its effect once.
+//  8. A lane that is held ([Consumer.Hold]) stands between two batches at the very offset that was named (promise 8).
 //
 // Fetching and working have contexts of their own: Run stops the first, gives the second Config.StopTimeout, then leaves the group.
 //
@@ -35,7 +36,7 @@
 // position, systemic).
 //
 // The files in the order of reading: event.go, errors.go and processor.go (the contract), config.go, consumer.go (Run and the poll),
-// group.go (partitions come and go), lane.go, buffer.go and ahead.go (batches), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, tracing.go (spans), monitor.go (lag,
+// group.go (partitions come and go), lane.go, buffer.go and ahead.go (batches), hold.go (lanes that stand), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, tracing.go (spans), monitor.go (lag,
 // freshness, Status), lag.go, deadletter.go, metrics.go;
 // letter.go and scan.go (dead letters read), request.go and redriver.go (what can be asked), control.go (requests come, answers go),
 // attend.go and redrive.go (the lane carries them out).

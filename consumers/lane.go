@@ -41,6 +41,7 @@ type lane struct {
 	inGroup    int64 // committed to the group
 	reclaims   int   // in a row, without a batch applied
 	state      State
+	stands     *hold     // that the lane has obeyed
 	last       time.Time // of the youngest event applied
 	caughtUp   time.Time // when the position was last seen at the end
 	start, end int64     // of the partition; end is -1 if unknown
