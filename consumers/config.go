@@ -60,6 +60,10 @@ type Config struct {
 	// SessionTimeout is after how long without a heartbeat the group gives the partitions to others. Default 45 s, Kafka's own.
 	SessionTimeout time.Duration
 
+	// Attends says whether what is asked about dead letters is this consumer's business: another one of the same name may have it. Default: it is. See
+	// Consumer.Attend.
+	Attends func() bool
+
 	// Logger gets a line for each change of state. Default: nothing is logged.
 	Logger *slog.Logger
 	// Tracer makes a span for each event whose writer's trace (header traceparent) is sampled. Default: there are none.

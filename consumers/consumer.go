@@ -25,7 +25,8 @@ type Consumer struct {
 	log     *slog.Logger
 	metrics *metrics
 	outages *outages
-	control *control // nil if the Processor puts nothing aside
+	control *control                // nil if the Processor puts nothing aside
+	asked   atomic.Pointer[control] // the same, for those who are not lanes
 	held    atomic.Pointer[hold]
 	stood   chan struct{} // a lane stands
 
@@ -96,6 +97,7 @@ func (c *Consumer) Run(ctx context.Context) (err error) {
 	if c.control, err = newControl(c); err != nil {
 		return err
 	}
+	c.asked.Store(c.control)
 	defer c.control.close()
 
 	c.log.Info("consumer started", "group", c.cfg.Group, "topics", c.cfg.Topics)

@@ -199,6 +199,19 @@ func (k *control) callLocked(tp TopicPartition) {
 	}
 }
 
+func (k *control) attends() bool { return k.c.cfg.Attends == nil || k.c.cfg.Attends() }
+
+// Attend makes the lanes look at what was asked for: Config.Attends has become true.
+func (c *Consumer) Attend() {
+	if k := c.asked.Load(); k != nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		for tp := range k.pending {
+			k.callLocked(tp)
+		}
+	}
+}
+
 // call makes the lane look at its requests once more.
 func (k *control) call(tp TopicPartition) {
 	k.mu.Lock()
@@ -213,7 +226,7 @@ func (k *control) called(tp TopicPartition) bool {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.ready && k.fresh[tp]
+	return k.ready && k.fresh[tp] && k.attends()
 }
 
 // requests returns the unanswered requests for a partition, in the order in which they were put.
@@ -223,7 +236,7 @@ func (k *control) requests(tp TopicPartition) []*Request {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.ready {
+	if !k.ready || !k.attends() {
 		return nil
 	}
 	delete(k.fresh, tp)

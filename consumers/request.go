@@ -71,6 +71,8 @@ type Answer struct {
 	// From is the request's, for an event without a key.
 	From    int64   `json:"from"`
 	Outcome Outcome `json:"outcome"`
+	// Drop is the request's: an answer takes the place of its request, and which events were given up must stay known.
+	Drop Drop `json:"drop,omitempty"`
 	// Applied and Dropped count events.
 	Applied int64 `json:"applied"`
 	Dropped int64 `json:"dropped"`
@@ -163,5 +165,5 @@ func (q *Request) drops(offset int64) bool {
 
 // answer begins an answer.
 func (q *Request) answer(o Outcome) *Answer {
-	return &Answer{ID: q.ID, Topic: q.Topic, Partition: q.Partition, Key: q.Key, From: q.From, Outcome: o}
+	return &Answer{ID: q.ID, Topic: q.Topic, Partition: q.Partition, Key: q.Key, From: q.From, Drop: q.Drop, Outcome: o}
 }

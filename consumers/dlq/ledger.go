@@ -23,11 +23,12 @@ func placeOf(l *consumers.Letter) place {
 // ledger is what the control topic says.
 type ledger struct {
 	settled map[place]consumers.Answer
-	asked   map[place]string // the request that is not answered
+	asked   map[place]string             // the request that is not answered
+	drops   map[place][]consumers.Answer // those that gave something up
 }
 
 func newLedger() *ledger {
-	return &ledger{settled: map[place]consumers.Answer{}, asked: map[place]string{}}
+	return &ledger{settled: map[place]consumers.Answer{}, asked: map[place]string{}, drops: map[place][]consumers.Answer{}}
 }
 
 // take takes a record of the control topic in; what is none is left out.
@@ -41,6 +42,9 @@ func (g *ledger) take(value []byte) {
 		p := about(a.TopicPartition(), a.Key, a.From)
 		if g.asked[p] == a.ID {
 			delete(g.asked, p)
+		}
+		if a.Dropped > 0 {
+			g.drops[p] = append(g.drops[p], *a)
 		}
 		if a.Outcome == consumers.Failed {
 			a.Below, a.Place = g.settled[p].Below, g.settled[p].Place

@@ -19,7 +19,12 @@ func Parse(name string, text []byte, catalogue *schemas.Catalogue) (*Projection,
 	if err != nil {
 		return nil, err
 	}
-	return compile(d, catalogue)
+	p, err := compile(d, catalogue)
+	if err != nil {
+		return nil, err
+	}
+	p.text = string(text)
+	return p, nil
 }
 
 // Load reads the declarations that the patterns name, in the form of filepath.Match, relative to the working directory: one a

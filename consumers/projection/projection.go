@@ -10,7 +10,7 @@ import (
 
 // Projection is a compiled declaration. It does not change once loaded, so it is safe for concurrent use.
 type Projection struct {
-	file          string
+	file, text    string
 	entity, topic string
 	columns       []Column
 	rules         map[string]*rule // by event type
@@ -38,6 +38,9 @@ func (p *Projection) Topic() string { return p.topic }
 
 // File is the file the declaration came from, for messages.
 func (p *Projection) File() string { return p.file }
+
+// Text is the declaration as it was written: Parse makes the same projection of it.
+func (p *Projection) Text() string { return p.text }
 
 // Columns are the columns of the state, in the order the file first names them. The slice is the caller's.
 func (p *Projection) Columns() []Column { return slices.Clone(p.columns) }

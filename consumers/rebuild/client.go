@@ -64,7 +64,7 @@ func (c *Client) Follow(ctx context.Context, f func(Record) error) error {
 	}
 	defer r.close()
 	err = r.read(ctx, nil)
-	for told := (*Record)(nil); err == nil; err = r.step(ctx) {
+	for told := (*Record)(nil); err == nil; err = r.step(ctx, nil) {
 		rec, broken := r.view.known()
 		if broken != nil {
 			return broken
@@ -80,22 +80,6 @@ func (c *Client) Follow(ctx context.Context, f func(Record) error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	return err
-}
-
-// step reads on, or waits for the topic.
-func (r *reader) step(ctx context.Context) error {
-	if r.exists {
-		return r.poll(ctx, nil)
-	}
-	t := time.NewTimer(lookAgain)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-	}
-	_, _, err := r.begin(ctx)
 	return err
 }
 
@@ -117,7 +101,7 @@ func (c *Client) Ask(ctx context.Context, q Request) (Answer, error) {
 		return Answer{}, err
 	}
 	defer r.close()
-	for err = r.read(ctx, nil); err == nil; err = r.step(ctx) {
+	for err = r.read(ctx, nil); err == nil; err = r.step(ctx, nil) {
 		if a := r.view.answers[q.ID]; a != nil {
 			return *a, nil
 		}

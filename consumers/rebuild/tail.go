@@ -121,6 +121,17 @@ func (r *reader) read(ctx context.Context, odd func(*kgo.Record, error)) error {
 	return nil
 }
 
+// step reads on, or waits for the topic.
+func (r *reader) step(ctx context.Context, odd func(*kgo.Record, error)) error {
+	if r.exists {
+		return r.poll(ctx, odd)
+	}
+	if !wait(ctx, lookAgain) {
+		return ctx.Err()
+	}
+	return r.read(ctx, odd)
+}
+
 func (r *reader) start(ctx context.Context) (int64, error) {
 	starts, err := r.adm.ListStartOffsets(ctx, r.topic)
 	if err == nil {

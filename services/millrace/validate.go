@@ -168,7 +168,7 @@ func (c *Config) validateSinks() error {
 			}
 			continue
 		}
-		cache := fmt.Sprint(s.URL, " ", cmp.Or(s.Prefix, "millrace"), " ", max(s.Generation, 1))
+		cache := fmt.Sprint(s.URL, " ", cmp.Or(s.Prefix, "millrace"))
 		if other := caches[cache]; s.URL != "" && other != "" {
 			return c.file.Errorf(key+".prefix", "is needed: sink %s keeps its keys in the same place", other)
 		}
@@ -183,7 +183,7 @@ func (c *Config) validateOpenSearch(name string, indices map[string]string) erro
 	if err := c.validateSinkTLS(key, s); err != nil {
 		return err
 	}
-	place := fmt.Sprint(s.URL, " ", cmp.Or(s.IndexPrefix, "millrace"), " ", max(s.Generation, 1))
+	place := fmt.Sprint(s.URL, " ", cmp.Or(s.IndexPrefix, "millrace"))
 	if other := indices[place]; other != "" {
 		return c.file.Errorf(key+".index_prefix", "is needed: sink %s keeps its indices in the same place", other)
 	}

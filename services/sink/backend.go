@@ -1,12 +1,14 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/cache"
@@ -98,7 +100,7 @@ func openPostgres(cfg Config, _ Parts, projections []fold.Projection, logger *sl
 }
 
 func openBleve(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
-	s, err := bleve.Open(bleve.Config{Path: cfg.Path, Projections: projections, Logger: logger})
+	s, err := bleve.Open(bleve.Config{Path: cfg.Path, Generation: cfg.generation, Projections: projections, Logger: logger})
 	if err != nil {
 		return backend{}, fmt.Errorf("open the search index: %w", err)
 	}
@@ -114,7 +116,7 @@ func openOpenSearch(cfg Config, _ Parts, projections []fold.Projection, logger *
 		return backend{}, consumers.AsSystemic(fmt.Errorf("open the search indices: tls: %w", err))
 	}
 	s, err := opensearch.Open(opensearch.Config{
-		URL: cfg.URL, Username: cfg.Username, Password: cfg.Password, TLS: secure, Prefix: cfg.IndexPrefix, Generation: cfg.Generation,
+		URL: cfg.URL, Username: cfg.Username, Password: cfg.Password, TLS: secure, Prefix: cfg.IndexPrefix, Generation: cfg.generation,
 		RefreshInterval: cfg.RefreshInterval, Compress: cfg.Compress, Projections: projections, Logger: logger, Registerer: cfg.metrics,
 	})
 	if err != nil {
@@ -133,19 +135,33 @@ func checkRedis(cfg Config) error {
 }
 
 func openRedis(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
-	rc := redis.Config{URL: cfg.URL, Prefix: cfg.Prefix, Generation: cfg.Generation, Projections: projections, Logger: logger}
+	rc := redis.Config{URL: cfg.URL, Prefix: cfg.Prefix, Generation: cfg.generation, Projections: projections, Logger: logger}
 	if cfg.Purge.set() {
 		p, err := purge.New(cfg.Purge.config())
 		if err != nil {
 			return backend{}, consumers.AsSystemic(fmt.Errorf("open the cache: %w", err))
 		}
-		rc.Purger = p
+		rc.Purger = quiet{p, cfg.effects}
 	}
 	s, err := redis.Open(rc)
 	if err != nil {
 		return backend{}, fmt.Errorf("open the cache: %w", err)
 	}
 	return backend{sink: s}, nil
+}
+
+// quiet is a purger of a store that may have effects outside, or not: those of a generation that does not serve are another's.
+type quiet struct {
+	redis.Purger
+	effects *atomic.Bool // nil: always
+}
+
+// Purge implements redis.Purger.
+func (q quiet) Purge(ctx context.Context, keys []string) (done int, err error) {
+	if q.effects != nil && !q.effects.Load() {
+		return len(keys), nil
+	}
+	return q.Purger.Purge(ctx, keys)
 }
 
 // checkWebhook looks at the address and connects to nothing.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,9 +54,6 @@ type Config struct {
 	Connections int `yaml:"connections"`
 	// Prefix stands before every key of a cache. Default: the backend's.
 	Prefix string `yaml:"prefix"`
-	// Generation is the build of a cache, or of opensearch's indices: the next one begins with nothing and is built from the topic.
-	// Default 1.
-	Generation int `yaml:"generation"`
 	// Secret signs what a webhook posts: whsec_ and 24 to 64 random bytes in base64; while it is being changed, the new one and the old with a blank
 	// between them. Best given as ${VAR} or ${file:PATH}. Required for a webhook.
 	Secret string `yaml:"secret"`
@@ -86,8 +84,12 @@ type Config struct {
 	// Verify has the sink compared with its topics now and then. Default: only millrace verify does.
 	Verify Verify `yaml:"verify,omitzero"`
 
-	// metrics takes those of the backend; Run sets it.
-	metrics prometheus.Registerer
+	// metrics takes those of the backend, generation is the number of the one that is opened (0: the first), building says that nobody reads it yet, and effects
+	// whether what leaves the store is let out (nil: it is); Run sets them.
+	metrics    prometheus.Registerer
+	generation int
+	building   bool
+	effects    *atomic.Bool
 }
 
 // Purge says how a CDN is told to forget what is tagged with a cache key; see consumers/cache/purge.
@@ -228,8 +230,6 @@ func (c Config) Check() error {
 		return wrong("url", "is not for %s, which keeps its data at its path", c.Kind)
 	case c.Prefix != "" && k.role != Cache:
 		return wrong("prefix", "is for caches")
-	case c.Generation < 0 || c.Generation > 0 && k.role != Cache && c.Kind != "opensearch":
-		return wrong("generation", "is a number from 1, of a cache or of opensearch")
 	case c.Password != "" && c.Kind != "opensearch" && c.Kind != "postgres":
 		return wrong("password", "is for opensearch and postgres")
 	case c.Kind != "opensearch" && c.openSearchOnly() != "":

@@ -25,7 +25,7 @@ func TestCheck(t *testing.T) {
 		{Config{Name: "a", Kind: "duckdb", Path: "w.duckdb", Topics: []string{"t"}}, ""},
 		{Config{Name: "a", Kind: "bleve", Path: "s", Entities: []string{"order"}, BatchEvents: 1, SessionTimeout: time.Second}, ""},
 		{Config{Name: "a", Kind: "redis", URL: "redis://h:1/2", Prefix: "p:"}, ""},
-		{Config{Name: "a", Kind: "opensearch", URL: "https://h:9200", IndexPrefix: "shop", Generation: 2, Password: "x", RefreshInterval: -1}, ""},
+		{Config{Name: "a", Kind: "opensearch", URL: "https://h:9200", IndexPrefix: "shop", Password: "x", RefreshInterval: -1}, ""},
 		{Config{Name: "a", Kind: "opensearch", URL: "h:9200"}, "url: the URL is not understood"},
 		{Config{Name: "a", Kind: "opensearch", URL: "https://me:s3cret@h:port"}, "url: the URL is not understood"},
 		{Config{Name: "a", Kind: "opensearch", URL: "https://h", IndexPrefix: "Shop"}, `index_prefix: "Shop" is not`},

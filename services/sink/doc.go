@@ -3,5 +3,8 @@
 //	config.go    what is configured, and what is wrong with it
 //	backend.go   the kinds of backend
 //	sink.go      New, Run and what an operator sees
+//	live.go      the generation that serves: which one the record says, fed, and replaced while it answers
+//	store.go     generations that are open, each once in a process
+//	host.go      the sink as the leader of its rebuilds sees it
 //	gold.go      the models of a warehouse, built beside the consumer
 package sink

@@ -75,15 +75,16 @@ func (c Config) runner(graph *gold.Graph, engine gold.Engine, logger *slog.Logge
 }
 
 // startGold builds models beside the consumer until it is stopped. Nothing that goes wrong there stops the sink.
-func (s *Sink) startGold(ctx context.Context, b backend) (stop func(), err error) {
+func (s *Sink) startGold(ctx context.Context, st *store) (stop func(), err error) {
 	if s.graph == nil {
 		return func() {}, nil
 	}
-	engine, err := b.gold()
+	engine, err := st.backend.gold()
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.cfg.runner(s.graph, engine, s.logger, s.parts.Metrics)
+	metrics := prometheus.NewRegistry() // of this generation: another one makes its own
+	r, err := s.cfg.runner(s.graph, engine, s.logger, metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -93,12 +94,36 @@ func (s *Sink) startGold(ctx context.Context, b backend) (stop func(), err error
 		defer close(done)
 		r.Run(ctx)
 	}()
+	s.register(metrics)
 	s.setGold(gold.Handler(r, s.logger))
 	return func() {
 		s.setGold(nil)
 		cancel()
 		<-done
+		s.unregister(metrics)
 	}, nil
+}
+
+// buildModels builds every model of a generation that nobody reads yet.
+func (s *Sink) buildModels(ctx context.Context, st *store) error {
+	engine, err := st.backend.gold()
+	if err != nil {
+		return err
+	}
+	r, err := s.cfg.runner(s.graph, engine, s.logger, nil)
+	if err != nil {
+		return err
+	}
+	for _, m := range s.graph.Models {
+		out, err := r.Build(ctx, m.Name, gold.Options{})
+		if err != nil {
+			return fmt.Errorf("build gold model %s for generation %d: %w", m.Name, st.number, err)
+		}
+		if out.State == "failed" {
+			s.logger.Warn("a gold model cannot be built for the new generation", "model", m.Name, "generation", st.number, "err", out.Error)
+		}
+	}
+	return nil
 }
 
 func (s *Sink) setGold(h http.Handler) {

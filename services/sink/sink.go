@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,8 +17,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/millrace/millrace/consumers"
-	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/consumers/rebuild"
 	"github.com/millrace/millrace/consumers/warehouse/gold"
 	"github.com/millrace/millrace/schemas"
 )
@@ -41,23 +43,30 @@ type Parts struct {
 
 // Sink is one running consumer.
 type Sink struct {
-	cfg    Config
-	parts  Parts
-	logger *slog.Logger // Parts.Logger with the name of the sink
-	keep   []fold.Projection
-	topics []string
-	graph  *gold.Graph // nil if it has no models
+	cfg      Config
+	parts    Parts
+	logger   *slog.Logger // Parts.Logger with the name of the sink
+	declared declarations // as it is configured
+	topics   []string
+	graph    *gold.Graph // nil if it has no models
+	shelf    shelf
+	opened   chan struct{} // closed when a store was open for the first time
+	once     sync.Once     // closes opened
 
 	verified *verified
 
 	mu sync.Mutex // guards the following
-	// consumer, folder and handler are nil until the backend is open.
-	consumer *consumers.Consumer
-	folder   *fold.Fold
-	handler  http.Handler
-	gold     http.Handler
-	// trouble is why there is no consumer.
+	// shown is the store that answers, nil until it is open, and feed what feeds it, nil while nothing does.
+	shown *store
+	feed  *rebuild.Feed
+	gold  http.Handler
+	// trouble is why there is no store, or why it is not fed.
 	trouble error
+	record  rebuild.Record
+	offered *offer
+	// away says that the store was away at the last attempt; pause is that before the next one.
+	away  bool
+	pause time.Duration
 }
 
 // Pauses between attempts to open a backend that is away.
@@ -81,144 +90,132 @@ func New(cfg Config, parts Parts) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{cfg: cfg, parts: parts, logger: parts.Logger.With("sink", cfg.Name), keep: keep, topics: topics, graph: graph, trouble: errStarting,
-		verified: newVerified(cfg, parts, keep, parts.Logger.With("sink", cfg.Name))}, nil
+	s := &Sink{
+		cfg: cfg, parts: parts, logger: parts.Logger.With("sink", cfg.Name), topics: topics, graph: graph, trouble: errStarting,
+		shelf: shelf{open: map[int]*store{}}, opened: make(chan struct{}), verified: newVerified(cfg, parts, keep, parts.Logger.With("sink", cfg.Name)),
+	}
+	s.declared, err = s.declare(parts.Projections)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
-// Run opens the backend, waiting for one that is away, and consumes until ctx ends. It returns early with an error that does
+// Run opens the generation that serves, waiting for a store that is away, and consumes until ctx ends. It returns early with an error that does
 // not pass by itself; nothing is lost by that.
-func (s *Sink) Run(ctx context.Context) error {
-	b, err := s.open(ctx)
-	if err != nil || ctx.Err() != nil {
-		return err
-	}
-	stop, err := s.startGold(ctx, b)
-	if err == nil {
-		unverified := s.verifies(ctx, b.sink, s.keep)
-		err = s.consume(ctx, b)
-		unverified()
-		stop()
-	}
-	s.set(nil, nil, nil, err)
-	return errors.Join(err, b.Close())
-}
+func (s *Sink) Run(ctx context.Context) error { return s.supervise(ctx) }
 
-// open opens the backend. While it is away, one line says so and another that it is back.
-func (s *Sink) open(ctx context.Context) (backend, error) {
-	pause := openRetryMin
-	for told := false; ; {
-		cfg, metrics := s.cfg, prometheus.NewRegistry()
-		cfg.metrics = metrics // of this attempt: another one makes its own
-		b, err := kinds[s.cfg.Kind].open(cfg, s.parts, s.keep, s.logger)
-		if err == nil {
-			if err := s.expose(metrics); err != nil {
-				return backend{}, errors.Join(err, b.Close())
-			}
-			if told {
-				s.logger.Info("the sink's store is back")
-			}
-			return b, nil
-		}
-		s.set(nil, nil, nil, err)
-		if consumers.Classify(err) == consumers.Systemic {
-			return backend{}, err
-		}
-		if !told {
-			s.logger.Warn("the sink's store is away; it is tried again", "err", err)
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-			return backend{}, nil
-		case <-time.After(pause):
-			pause = min(2*pause, openRetryMax)
-		}
-	}
-}
-
-// expose adds the backend's metrics to the program's.
-func (s *Sink) expose(metrics prometheus.Collector) error {
-	if s.parts.Metrics == nil {
-		return nil
-	}
-	if err := prometheus.WrapRegistererWith(prometheus.Labels{"sink": s.cfg.Name}, s.parts.Metrics).Register(metrics); err != nil {
-		return consumers.AsSystemic(fmt.Errorf("register the metrics of %s: %w", s.cfg.Kind, err))
-	}
-	return nil
-}
-
-func (s *Sink) consume(ctx context.Context, b backend) error {
-	letters, err := consumers.NewDeadLetterProducer(s.cfg.Name, s.parts.Kafka...)
-	if err != nil {
-		return err
-	}
-	folder, err := fold.New(fold.Config{
-		Name: s.cfg.Name, Sink: b.sink, Projections: s.keep, DeadLetters: letters, CacheBytes: int64(s.cfg.StateCache), Logger: s.parts.Logger, Registerer: s.parts.Metrics,
-	})
-	if err != nil {
-		return errors.Join(err, letters.Close())
-	}
-	cfg := consumers.Config{
-		Name: s.cfg.Name, Group: Group(s.cfg.Name), Topics: s.topics, Kafka: s.parts.Kafka, Registry: s.parts.Registry,
-		Catalogue: s.parts.Catalogue, SessionTimeout: s.cfg.sessionTimeout(), Logger: s.parts.Logger, Registerer: s.parts.Metrics,
-		Tracer: s.parts.Tracer,
-	}
-	s.cfg.bounds(&cfg)
-	c, err := consumers.New(cfg, folder)
-	if err != nil {
-		return errors.Join(err, letters.Close())
-	}
-	s.set(c, folder, b.handler, nil)
-	return c.Run(ctx) // closes folder, and folder the letters
-}
-
-func (s *Sink) set(c *consumers.Consumer, f *fold.Fold, h http.Handler, trouble error) {
+// later says when to try again what has failed. While a store is away, one line says so and another that it is back.
+func (s *Sink) later(err error) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.consumer, s.folder, s.handler, s.trouble = c, f, h, trouble
+	if !s.away {
+		s.away, s.pause = true, openRetryMin
+		s.logger.Warn("the sink's store is away; it is tried again", "err", err)
+		return s.pause
+	}
+	s.pause = min(2*s.pause, openRetryMax)
+	return s.pause
 }
 
-func (s *Sink) current() (*consumers.Consumer, http.Handler, error) {
+// show shows what serves, and what is in its way.
+func (s *Sink) show(l *live, trouble error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.consumer, s.handler, s.trouble
+	s.shown, s.feed, s.trouble = nil, nil, trouble
+	if l == nil {
+		return
+	}
+	s.shown, s.feed = l.store, l.feed
+	s.once.Do(func() { close(s.opened) })
+	if s.away && trouble == nil {
+		s.away = false
+		s.logger.Info("the sink's store is back")
+	}
+}
+
+// untilOpen waits until a store was open. It returns false if ctx ends before that.
+func (s *Sink) untilOpen(ctx context.Context) bool {
+	select {
+	case <-s.opened:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// tell takes over what is known of the generations.
+func (s *Sink) tell(rec rebuild.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record = rec
 }
 
 // Ready returns what keeps the sink from doing its work; nil when nothing does.
 func (s *Sink) Ready() error {
-	c, _, trouble := s.current()
-	if c == nil {
+	s.mu.Lock()
+	feed, trouble := s.feed, s.trouble
+	s.mu.Unlock()
+	if feed == nil || trouble != nil {
 		return trouble
 	}
-	return c.Health()
+	return feed.Consumer().Health()
 }
 
-// Note says what a person may want to know of a sink that works: that keys wait behind events which could not be applied. It is empty
-// otherwise.
+// Note says what a person may want to know of a sink that works: that keys wait behind events which could not be applied, that its declarations have changed, how
+// far a rebuild is. It is empty otherwise.
 func (s *Sink) Note() string {
 	s.mu.Lock()
-	f := s.folder
+	shown, feed, b := s.shown, s.feed, s.record.Rebuild
 	s.mu.Unlock()
-	if f == nil {
-		return ""
+	var notes []string
+	if feed != nil {
+		notes = append(notes, s.quarantined(feed.Fold().QuarantinedKeys()))
 	}
-	switch n := f.QuarantinedKeys(); n {
+	if shown != nil {
+		notes = append(notes, s.outdated(shown))
+	}
+	if b != nil {
+		notes = append(notes, fmt.Sprintf("a rebuild is %s: millrace rebuild status %s", b.State, s.cfg.Name))
+	}
+	return strings.Join(slices.DeleteFunc(notes, func(n string) bool { return n == "" }), "; ")
+}
+
+func (s *Sink) quarantined(keys int) string {
+	switch keys {
 	case 0:
 		return ""
 	case 1:
 		return "1 key waits behind an event that could not be applied: millrace dlq list --keys --sink " + s.cfg.Name
 	default:
-		return fmt.Sprintf("%d keys wait behind events that could not be applied: millrace dlq list --keys --sink %s", n, s.cfg.Name)
+		return fmt.Sprintf("%d keys wait behind events that could not be applied: millrace dlq list --keys --sink %s", keys, s.cfg.Name)
 	}
+}
+
+// status is what a sink says of itself.
+type status struct {
+	consumers.Status
+	// Generation is the one that serves, and Rebuild the state of the rebuild under way.
+	Generation int           `json:"generation,omitempty"`
+	Rebuild    rebuild.State `json:"rebuild,omitempty"`
 }
 
 // Status returns what the consumer says of itself, for JSON.
 func (s *Sink) Status() any {
-	c, _, trouble := s.current()
-	if c == nil {
+	s.mu.Lock()
+	feed, trouble, rec := s.feed, s.trouble, s.record
+	s.mu.Unlock()
+	if feed == nil && trouble != nil {
 		return map[string]string{"trouble": fmt.Sprint(trouble)}
 	}
-	return c.Status()
+	out := status{Status: consumers.Status{Name: s.cfg.Name, Partitions: []consumers.PartitionStatus{}}, Generation: rec.Serving}
+	if rec.Rebuild != nil {
+		out.Rebuild = rec.Rebuild.State
+	}
+	if feed != nil {
+		out.Status = feed.Consumer().Status()
+	}
+	return out
 }
 
 // Path is the last part of the path under which Handler answers: "sql", "search" or "".
@@ -230,12 +227,23 @@ func (s *Sink) Handler() http.Handler {
 		return nil
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, h, trouble := s.current(); h != nil {
-			h.ServeHTTP(w, r)
-		} else {
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusServiceUnavailable)
-			_ = json.NewEncoder(w).Encode(map[string]string{"error": fmt.Sprintf("sink %s is not ready: %v", s.cfg.Name, trouble)})
+		st, trouble := s.reader()
+		if st != nil {
+			st.serveHTTP(w, r)
+			return
 		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_ = json.NewEncoder(w).Encode(map[string]string{"error": fmt.Sprintf("sink %s is not ready: %v", s.cfg.Name, trouble)})
 	})
+}
+
+// reader returns a share of the store that answers; nil if there is none, and why.
+func (s *Sink) reader() (*store, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shown == nil {
+		return nil, s.trouble
+	}
+	return s.shelf.find(s.shown.number), s.trouble
 }

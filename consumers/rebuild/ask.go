@@ -1,0 +1,116 @@
+package rebuild
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// maxAge is how old a request may be that is carried out: nobody waits for it any more.
+const maxAge = time.Hour
+
+// answer carries a request out, or says why not.
+func (j *Job) answer(ctx context.Context, q *asked) error {
+	a := Answer{ID: q.ID}
+	change, why := j.consider(ctx, q.Request)
+	if why != "" {
+		a.Reason = why
+		j.log.Info("a request is not carried out", "action", q.Action, "request", q.ID, "err", why)
+		return j.term.Write(ctx, nil, a)
+	}
+	a.OK = true
+	j.log.Info("a request is carried out", "action", q.Action, "request", q.ID, "by", q.By)
+	return j.move(ctx, change, a)
+}
+
+// consider returns what a request changes, or why it changes nothing.
+func (j *Job) consider(ctx context.Context, q *Request) (change func(*Record, *Rebuild), why string) {
+	b := j.rec.Rebuild
+	if !q.At.IsZero() && time.Since(q.At) > maxAge {
+		return nil, "it has waited for more than an hour: ask again"
+	}
+	if q.Action == Start {
+		return j.considerStart(ctx, q)
+	}
+	if b == nil {
+		return nil, "no rebuild is under way"
+	}
+	switch q.Action {
+	case Pause, Resume:
+		if b.State != Building && b.State != CatchingUp && b.State != Verifying {
+			return nil, fmt.Sprintf("the rebuild is %s, which cannot be paused", b.State)
+		}
+		return func(_ *Record, b *Rebuild) { b.Paused = q.Action == Pause }, ""
+	case Abort:
+		return considerAbort(b)
+	case Accept:
+		switch {
+		case b.State != Refused:
+			return nil, fmt.Sprintf("the rebuild is %s: there is nothing to accept", b.State)
+		case b.Comparison == nil || !b.Comparison.Acceptable:
+			return nil, "the generations differ in what no declaration has changed: that is not for acceptance"
+		}
+		return func(_ *Record, b *Rebuild) { b.Options.AcceptChanges, b.State, b.Reason = true, Verifying, "" }, ""
+	case Rollback:
+		return j.considerRollback(b)
+	case Finish:
+		if b.State != Soaking {
+			return nil, fmt.Sprintf("the rebuild is %s: there is nothing to retire", b.State)
+		}
+		return func(_ *Record, b *Rebuild) { b.State, b.KeepUntil = Retiring, time.Now().UTC() }, ""
+	}
+	return nil, fmt.Sprintf("%q is not known", q.Action)
+}
+
+func (j *Job) considerStart(ctx context.Context, q *Request) (change func(*Record, *Rebuild), why string) {
+	if b := j.rec.Rebuild; b != nil {
+		return nil, fmt.Sprintf("a rebuild is under way already: it is %s", b.State)
+	}
+	if j.rec.Generations[j.rec.Serving] == nil {
+		return nil, "the sink has not opened its store yet: try again in a moment"
+	}
+	var o Options
+	if q.Options != nil {
+		o = *q.Options
+	}
+	o = o.WithDefaults()
+	declared := j.cfg.Host.Declared()
+	for entity, digest := range o.Digests {
+		if declared.Digests[entity] != digest {
+			return nil, fmt.Sprintf("the sink's process has another declaration of entity %q than whoever asks: restart it with the new configuration first", entity)
+		}
+	}
+	if err := j.feasible(ctx, o); err != nil {
+		return nil, err.Error()
+	}
+	return func(rec *Record, _ *Rebuild) {
+		rec.Newest++
+		declared.MadeAt = time.Now().UTC()
+		rec.Generations[rec.Newest] = &declared
+		rec.Rebuild = &Rebuild{ID: q.ID, State: Planned, Old: rec.Serving, New: rec.Newest, Options: o, Began: time.Now().UTC()}
+	}, ""
+}
+
+func considerAbort(b *Rebuild) (change func(*Record, *Rebuild), why string) {
+	switch b.State {
+	case CuttingOver:
+		return nil, "the new generation is taking over: roll back when it serves"
+	case Soaking:
+		return nil, "the new generation serves: roll back, or finish"
+	case Retiring:
+		return nil, "the rebuild is ending already"
+	}
+	return func(_ *Record, b *Rebuild) { b.State, b.Outcome, b.Paused = Retiring, "aborted", false }, ""
+}
+
+func (j *Job) considerRollback(b *Rebuild) (change func(*Record, *Rebuild), why string) {
+	switch {
+	case b.State != Soaking && b.SwappedAt.IsZero():
+		return nil, fmt.Sprintf("the rebuild is %s, and the former generation serves still: abort it", b.State)
+	case b.State != Soaking:
+		return nil, fmt.Sprintf("the rebuild is %s: it cannot be rolled back", b.State)
+	case b.Reason != "":
+		return nil, "the former generation does not follow: " + b.Reason
+	}
+	return func(_ *Record, b *Rebuild) { b.State, b.RolledBack = CuttingOver, true }, ""
+}

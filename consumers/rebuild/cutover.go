@@ -1,0 +1,128 @@
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/fold"
+)
+
+// cutOver lets the other generation serve. Each step can be repeated.
+//
+// Promise 8: readers are moved in one step, to a generation that has everything that they have seen.
+func (j *Job) cutOver(ctx context.Context) error {
+	b := j.rec.Rebuild
+	w, err := j.ensure(ctx, b.target())
+	if err != nil {
+		return err
+	}
+	w.feed.pace.free()
+	w.feed.consumer.Release()
+	w.store.Effects(true) // from the fence on they are nobody else's; what was before that has them twice
+	ctx, cancel := context.WithTimeoutCause(ctx, cutPatience, errCutOver)
+	defer cancel()
+	if err := j.fence(ctx, w); err != nil {
+		return err
+	}
+	atPoint(pointServe)
+	if g, ok := w.store.Sink().(fold.Generational); ok {
+		if err := g.Serve(ctx); err != nil {
+			return fmt.Errorf("let generation %d serve: %w", w.n, err)
+		}
+	}
+	atPoint(pointServed)
+	return j.handOver(ctx, w)
+}
+
+var errCutOver = errors.New("the generation that is to serve did not come up with the other in time")
+
+// fence keeps everybody from feeding the generation that served, and waits until the other has all of it.
+func (j *Job) fence(ctx context.Context, w *work) error {
+	return j.serving(ctx, func(old Store) error {
+		all, err := j.partitions(ctx, old)
+		if err != nil {
+			return err
+		}
+		for tp := range all {
+			if _, err := old.Sink().Claim(ctx, tp); err != nil {
+				return fmt.Errorf("fence %s/%d of generation %d: %w", tp.Topic, tp.Partition, j.rec.Serving, err)
+			}
+		}
+		atPoint(pointFenced)
+		at, err := old.Sink().Positions(ctx)
+		if err != nil {
+			return err
+		}
+		for _, topic := range j.gone(w) {
+			maps.DeleteFunc(at, func(tp consumers.TopicPartition, _ int64) bool { return tp.Topic == topic })
+		}
+		return waitFor(ctx, w.store.Sink(), at)
+	})
+}
+
+// partitions are all that a generation may be fed from.
+func (j *Job) partitions(ctx context.Context, s Store) (map[consumers.TopicPartition]int64, error) {
+	all, err := s.Sink().Positions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all = maps.Clone(all)
+	if all == nil {
+		all = map[consumers.TopicPartition]int64{}
+	}
+	topics, err := j.adm.ListTopics(ctx, s.Feed().Consumer.Topics...)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range topics {
+		if t.Err != nil && !errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
+			return nil, fmt.Errorf("ask for the partitions of %s: %w", t.Topic, t.Err)
+		}
+		for _, p := range t.Partitions.Sorted() {
+			if tp := (consumers.TopicPartition{Topic: t.Topic, Partition: p.Partition}); all[tp] == 0 {
+				all[tp] = 0
+			}
+		}
+	}
+	return all, nil
+}
+
+// gone are topics of the generation that serves which the other does not follow.
+func (j *Job) gone(w *work) (gone []string) {
+	follows := map[string]bool{}
+	for _, t := range w.feed.cfg.Consumer.Topics {
+		follows[t] = true
+	}
+	for _, t := range j.cfg.Topics {
+		if !follows[t] {
+			gone = append(gone, t)
+		}
+	}
+	return gone
+}
+
+// handOver records that the other generation serves, and lets the process have its store and feed.
+func (j *Job) handOver(ctx context.Context, w *work) error {
+	j.cfg.Host.Offer(w.n, w.store, w.feed)
+	j.work = nil
+	err := j.move(ctx, func(rec *Record, b *Rebuild) {
+		rec.Serving, b.Reason = w.n, ""
+		if b.RolledBack {
+			b.State, b.Outcome = Retiring, "rolled-back"
+			b.KeepUntil = time.Now().UTC()
+			return
+		}
+		b.State, b.SwappedAt = Soaking, time.Now().UTC()
+		b.KeepUntil = b.SwappedAt.Add(b.Options.WithDefaults().KeepOld)
+	})
+	if err != nil && j.cfg.Host.TakeBack(w.n) {
+		j.work = w
+	}
+	return err
+}

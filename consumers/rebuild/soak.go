@@ -1,0 +1,69 @@
+package rebuild
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/consumers/fold"
+)
+
+// soak has the former generation follow, so that a rollback is no step back in time, until it is retired.
+func (j *Job) soak(ctx context.Context) error {
+	if !time.Now().Before(j.rec.Rebuild.KeepUntil) {
+		return j.move(ctx, func(_ *Record, b *Rebuild) { b.State, b.Reason = Retiring, "" })
+	}
+	w, err := j.ensure(ctx, j.rec.Rebuild.Old)
+	if err != nil {
+		return err
+	}
+	w.feed.pace.free()
+	atPoint(pointFollowed)
+	if j.rec.Rebuild.Reason != "" {
+		return j.move(ctx, func(_ *Record, b *Rebuild) { b.Reason = "" })
+	}
+	return nil
+}
+
+// retire removes what does not serve, and ends the rebuild.
+func (j *Job) retire(ctx context.Context) error {
+	j.drop()
+	b := j.rec.Rebuild
+	if !b.SwappedAt.IsZero() && time.Since(b.KeepUntil) < j.cfg.Grace {
+		return nil // other processes may be about to leave it
+	}
+	n := b.doomed()
+	if n != j.rec.Serving && j.rec.Generations[n] != nil {
+		if err := j.remove(ctx, n); err != nil {
+			return err
+		}
+	}
+	return j.move(ctx, func(rec *Record, b *Rebuild) {
+		delete(rec.Generations, n)
+		b.Outcome, b.Reason, b.EndedAt = cmp.Or(b.Outcome, "done"), "", time.Now().UTC()
+		rec.Last, rec.Rebuild = b, nil
+	})
+}
+
+func (j *Job) remove(ctx context.Context, n int) (err error) {
+	s, err := j.open(ctx, n, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	g, ok := s.Sink().(fold.Generational)
+	if !ok {
+		return nil
+	}
+	atPoint(pointRemove)
+	if err := g.Remove(ctx); err != nil {
+		return fmt.Errorf("remove generation %d: %w", n, err)
+	}
+	atPoint(pointRemoved)
+	if _, err := j.adm.DeleteGroup(ctx, Group(j.cfg.Sink, n)); err != nil {
+		j.log.Debug("the group of a generation is not deleted; it expires by itself", "generation", n, "err", err)
+	}
+	return nil
+}

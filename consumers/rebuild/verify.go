@@ -1,0 +1,173 @@
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/compare"
+	"github.com/millrace/millrace/consumers/fold"
+)
+
+// How long the old generation is waited for at the cut, and the new one; and how often both are looked at meanwhile.
+const (
+	cutPatience = 2 * time.Minute
+	cutLook     = 50 * time.Millisecond
+)
+
+// verify compares both generations at one cut, and goes on from what that shows.
+func (j *Job) verify(ctx context.Context) error {
+	w, err := j.ensure(ctx, j.rec.Rebuild.New)
+	if err != nil {
+		return err
+	}
+	if _, _, err := j.progress(ctx, w); err != nil {
+		return err
+	}
+	switch {
+	case j.rec.Rebuild.Paused:
+		j.task.stop()
+		j.task, j.compared = nil, nil
+		return nil
+	case j.task == nil:
+		w.feed.pace.free()
+		rec := j.rec
+		j.task = begin(ctx, func(ctx context.Context) (err error) {
+			j.compared, err = j.compare(ctx, w, rec)
+			if err == nil {
+				err = w.store.Prepare(ctx)
+			}
+			return err
+		})
+		return nil
+	case !j.task.ended():
+		w.feed.pace.free()
+		return nil
+	}
+	err = j.task.err
+	j.task = nil
+	if err != nil {
+		return fmt.Errorf("compare the generations: %w", err)
+	}
+	return j.judge(ctx, j.compared)
+}
+
+// judge goes on from a comparison.
+func (j *Job) judge(ctx context.Context, c *compare.Comparison) error {
+	atPoint(pointCompared)
+	return j.move(ctx, func(_ *Record, b *Rebuild) {
+		b.Comparison, b.Reason = c, ""
+		switch {
+		case c == nil || c.Equal || c.Acceptable && b.Options.AcceptChanges:
+			b.State = CuttingOver
+		case c.Acceptable:
+			b.State, b.Reason = Refused, "the new declarations make differences: look at them, and accept them or abort"
+		default:
+			b.State, b.Reason = Refused, "the generations differ in what no declaration has changed: the keys are told in the comparison. Abort; repair what serves (millrace repair), or mend the cause"
+		}
+	})
+}
+
+// wait lets a generation that was refused go on following, so that it can be accepted later.
+func (j *Job) wait(ctx context.Context) error {
+	w, err := j.ensure(ctx, j.rec.Rebuild.New)
+	if err != nil {
+		return err
+	}
+	_, _, err = j.progress(ctx, w)
+	return err
+}
+
+// compare compares both generations. Nil is that the store cannot be compared.
+//
+// Promise 8: both stand at one cut. What serves is never stopped for it: the new generation is.
+func (j *Job) compare(ctx context.Context, w *work, rec Record) (c *compare.Comparison, err error) {
+	old, err := j.cfg.Host.Open(ctx, rec.Serving, rec.Generations[rec.Serving], false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, old.Close()) }()
+	before, ok1 := old.Sink().(fold.Snapshotter)
+	after, ok2 := w.store.Sink().(fold.Snapshotter)
+	if !ok1 || !ok2 {
+		return nil, nil
+	}
+	defer w.feed.consumer.Release()
+	two, err := j.cut(ctx, w, before, after)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, two.Old.Close(), two.New.Close()) }()
+	atPoint(pointHeld)
+	w.feed.consumer.Release()
+	two.OldProjections, two.NewProjections = old.Projections(), w.store.Projections()
+	two.LoadOld, two.LoadNew = before.Load, after.Load
+	return compare.Generations(ctx, two)
+}
+
+// cut takes a snapshot of each generation at the same positions.
+func (j *Job) cut(ctx context.Context, w *work, before, after fold.Snapshotter) (two compare.Two, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, cutPatience, errCut)
+	defer cancel()
+	if err := w.feed.consumer.Hold(ctx, nil); err != nil {
+		return two, err
+	}
+	for {
+		at, err := after.Positions(ctx)
+		if err != nil {
+			return two, err
+		}
+		if err := waitFor(ctx, before, at); err != nil {
+			return two, fmt.Errorf("wait for what serves: %w", err)
+		}
+		if two.Old, err = before.Snapshot(ctx); err != nil {
+			return two, err
+		}
+		cut := two.Old.Positions()
+		if covers(cut, at) {
+			if err = w.feed.consumer.Hold(ctx, cut); err == nil {
+				err = waitFor(ctx, after, cut)
+			}
+			if err == nil {
+				two.New, err = after.Snapshot(ctx)
+			}
+			if err == nil {
+				return two, nil
+			}
+			return two, errors.Join(fmt.Errorf("bring the new generation to the cut: %w", err), two.Old.Close())
+		}
+		if err := two.Old.Close(); err != nil { // a snapshot of before the new generation was held
+			return two, err
+		}
+	}
+}
+
+var errCut = errors.New("the generations did not come to one cut in time")
+
+// waitFor waits until a store has come to positions.
+func waitFor(ctx context.Context, s fold.Sink, want map[consumers.TopicPartition]int64) error {
+	for {
+		at, err := s.Positions(ctx)
+		if err != nil {
+			return err
+		}
+		if covers(at, want) {
+			return nil
+		}
+		if !wait(ctx, cutLook) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// covers says whether a is at or behind b in every partition.
+func covers(a, b map[consumers.TopicPartition]int64) bool {
+	for tp, at := range b {
+		if a[tp] < at {
+			return false
+		}
+	}
+	return true
+}
