@@ -1,6 +1,7 @@
 package consumers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,12 +13,23 @@ import (
 //
 // Promise 2: a key's events are applied in order, those that were put aside before those that come.
 func (l *lane) attend() error {
+	if err := l.attendAll(); !errors.Is(err, errCalled) {
+		return err
+	}
+	return nil
+}
+
+func (l *lane) attendAll() error {
 	requests := l.c.control.requests(l.tp)
 	if len(requests) == 0 {
 		return nil
 	}
 	l.setState(Redriving)
 	defer l.setState(Idle)
+	repair, requests := repairs(requests)
+	if err := l.attended(l.repair(repair)); err != nil {
+		return err
+	}
 	for len(requests) > 0 && l.over() == nil {
 		var now, later []*Request
 		keys := map[string]bool{}
@@ -30,16 +42,21 @@ func (l *lane) attend() error {
 			now = append(now, q)
 		}
 		requests = later
-		err := l.round(now)
-		if errors.Is(err, ErrFenced) || errors.Is(err, ErrPosition) {
-			l.c.control.call(l.tp) // what is not answered is tried again, with the marks that the store has
-			return l.reclaim(err)
-		}
-		if err != nil {
+		if err := l.attended(l.round(now)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// attended goes on after a refusal of the store: the partition is claimed anew, and what is not answered is tried again, with the marks that the store has: the
+// error is then errCalled.
+func (l *lane) attended(err error) error {
+	if errors.Is(err, ErrFenced) || errors.Is(err, ErrPosition) {
+		l.c.control.call(l.tp)
+		return cmp.Or(l.reclaim(err), errCalled)
+	}
+	return err
 }
 
 // round carries out requests for different keys with one reading of the dead letters, and answers them.

@@ -39,7 +39,7 @@
 // group.go (partitions come and go), lane.go, buffer.go and ahead.go (batches), hold.go (lanes that stand), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, tracing.go (spans), monitor.go (lag,
 // freshness, Status), lag.go, deadletter.go, metrics.go;
 // letter.go and scan.go (dead letters read), request.go and redriver.go (what can be asked), control.go (requests come, answers go),
-// attend.go and redrive.go (the lane carries them out).
+// attend.go, redrive.go and repair.go (the lane carries them out), partition.go (one partition, read again).
 //
 // Not obvious:
 //

@@ -40,6 +40,12 @@ type Request struct {
 	To   int64 `json:"to"`
 	Drop Drop  `json:"drop,omitempty"`
 
+	// Repair asks for something else: that the key be folded anew from its first event and stored at an equal version, whatever stands there. From and To are
+	// of no meaning then. The events at the offsets in Skip were given up and are left out; at most 4,096. Remove takes away a state for which there is no event.
+	Repair bool    `json:"repair,omitempty"`
+	Skip   []int64 `json:"skip,omitempty"`
+	Remove bool    `json:"remove,omitempty"`
+
 	size int // in bytes, as it was read
 }
 
@@ -73,6 +79,8 @@ type Answer struct {
 	Outcome Outcome `json:"outcome"`
 	// Drop is the request's: an answer takes the place of its request, and which events were given up must stay known.
 	Drop Drop `json:"drop,omitempty"`
+	// Repair is the request's.
+	Repair bool `json:"repair,omitempty"`
 	// Applied and Dropped count events.
 	Applied int64 `json:"applied"`
 	Dropped int64 `json:"dropped"`
@@ -123,6 +131,9 @@ func readStrictly(value []byte, into any, validate func() error) error {
 	return validate()
 }
 
+// MaxSkip is the most events that a repair leaves out.
+const MaxSkip = 4096
+
 func (q *Request) validate() error {
 	ev := Event{Key: q.Key}
 	switch {
@@ -130,6 +141,10 @@ func (q *Request) validate() error {
 		return fmt.Errorf("%w: a request of no partition", errNotControl)
 	case q.Key != "" && !ev.HasKey():
 		return fmt.Errorf("%w: a request for what can be no key", errNotControl)
+	case q.Repair && (q.Key == "" || q.Drop != DropNothing || len(q.Skip) > MaxSkip):
+		return fmt.Errorf("%w: a repair of key %q that drops %q and skips %d events", errNotControl, cut(q.Key, 40), cut(string(q.Drop), 40), len(q.Skip))
+	case q.Repair:
+		return nil
 	case q.From < 0, q.To <= q.From:
 		return fmt.Errorf("%w: a request for offsets %d to %d", errNotControl, q.From, q.To)
 	}
@@ -165,5 +180,5 @@ func (q *Request) drops(offset int64) bool {
 
 // answer begins an answer.
 func (q *Request) answer(o Outcome) *Answer {
-	return &Answer{ID: q.ID, Topic: q.Topic, Partition: q.Partition, Key: q.Key, From: q.From, Drop: q.Drop, Outcome: o}
+	return &Answer{ID: q.ID, Topic: q.Topic, Partition: q.Partition, Key: q.Key, From: q.From, Drop: q.Drop, Repair: q.Repair, Outcome: o}
 }

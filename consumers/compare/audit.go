@@ -138,7 +138,7 @@ func (a *Audit) Moved() { a.out.Moved++ }
 // Kind says how two states of a key differ; "" if they do not.
 func (a *Audit) Kind(key string, want, got *fold.Stored) Kind {
 	switch {
-	case want == nil && got == nil:
+	case (want == nil || got == nil) && exists(want)+exists(got) == 0:
 		return ""
 	case got == nil:
 		return Missing

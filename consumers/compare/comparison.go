@@ -85,7 +85,7 @@ type Difference struct {
 // Kind is how a state differs from what it should be.
 type Kind string
 
-// The kinds of differences.
+// The kinds of differences. A state that was deleted, and none, are alike.
 const (
 	Missing    Kind = "missing"    // it should be there
 	Unexpected Kind = "unexpected" // it should not be there

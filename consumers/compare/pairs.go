@@ -103,7 +103,9 @@ func (p *pairs) unexpected(key string, st *fold.Stored) {
 		}
 		return
 	}
-	p.found(key, Unexpected, nil, st)
+	if st.Exists { // a state that was deleted is as good as none
+		p.found(key, Unexpected, nil, st)
+	}
 }
 
 // finish reports what was not seen.
@@ -115,7 +117,7 @@ func (p *pairs) finish() {
 			if e.exists {
 				p.changes(key, len(p.changed))
 			}
-		case e.seen == 0:
+		case e.seen == 0 && e.exists:
 			p.found(key, Missing, e, nil)
 		case e.seen == 1 && e.doubled:
 			p.found(key, Doubled, e, nil)

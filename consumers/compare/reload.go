@@ -84,7 +84,7 @@ func in(all map[string]fold.Stored, key string) *fold.Stored {
 // kind says how two states of a key differ; "" if they do not.
 func (r *run) kind(key string, old, now *fold.Stored) Kind {
 	switch {
-	case (old == nil || now == nil) && (r.existence || old == now):
+	case (old == nil || now == nil) && (r.existence || exists(old)+exists(now) == 0):
 		return ""
 	case now == nil:
 		return Missing

@@ -7,6 +7,7 @@
 //
 //	filter.go  which letters, and which keys
 //	ledger.go  what the control topic says: settled, stuck, asked for
+//	fate.go    what became of each letter
 //	list.go    letters and quarantined keys
 //	fate.go    what became of every event that was put aside, for who repeats it
 //	ask.go     requests, and waiting for their answers

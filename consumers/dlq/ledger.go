@@ -35,7 +35,7 @@ func newLedger() *ledger {
 func (g *ledger) take(value []byte) {
 	q, a, err := consumers.ReadControl(value)
 	switch {
-	case err != nil:
+	case err != nil, q != nil && q.Repair, a != nil && a.Repair: // no letter's business
 	case q != nil:
 		g.asked[about(q.TopicPartition(), q.Key, q.From)] = q.ID
 	case a.Outcome != consumers.Underway:

@@ -25,5 +25,5 @@
 //
 // The files in the order of reading: sink.go (what a backend implements), fold.go (ownership and the batch), work.go (the states
 // within a batch), recent.go (the states between batches), redrive.go (what was put aside,
-// applied after all), limits.go, metrics.go.
+// applied after all), history.go and repair.go (keys folded anew from their first events), advance.go (one event, for others), limits.go, metrics.go.
 package fold

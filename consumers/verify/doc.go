@@ -11,9 +11,9 @@
 //	verify.go   Config, Result and the run
 //	letters.go  what was put aside
 //	topic.go    a topic's partitions, folded
-//	reader.go   records of a partition up to an offset, from bronze where the log begins later
 //	settle.go   keys that differ: told apart from those that moved on
 //	bronze.go   rows against offsets
+//	mend.go     keys folded anew, by the processes of the sink
 //	metrics.go  the last result
 //	keeper.go   runs by itself now and then; one at a time
 //	http.go     runs because somebody asks, and tells how far it is

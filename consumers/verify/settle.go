@@ -87,7 +87,7 @@ func (c *chase) follow(ctx context.Context) error {
 			continue
 		}
 		from := max(c.next[partition], c.at[tp])
-		if err := read(ctx, c.cfg.Kafka, tp, from, end.Offset, func(rec *kgo.Record) error { return c.event(ctx, rec) }); err != nil {
+		if err := consumers.ReadPartition(ctx, c.cfg.Kafka, tp, from, end.Offset, func(rec *kgo.Record) error { return c.event(ctx, rec) }); err != nil {
 			return err
 		}
 		c.next[partition] = max(from, end.Offset)
@@ -143,7 +143,7 @@ func (c *chase) look(ctx context.Context, last bool) error {
 func (c *chase) judge(k *chased, got *fold.Stored, last bool) bool {
 	a := c.audits[c.i]
 	if got == nil {
-		if k.base == nil {
+		if k.base == nil || !k.base.Exists {
 			a.Moved()
 		} else {
 			a.Differs(k.Key, compare.Missing, k.last, nil)

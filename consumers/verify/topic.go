@@ -141,7 +141,7 @@ func (t *topicRun) states(ctx context.Context, i int, yield func(key string, st 
 func (t *topicRun) fold(ctx context.Context) error {
 	for partition := range t.spreadOf(t.topic) {
 		made, err := t.partition(ctx, partition)
-		var forgotten *Forgotten
+		var forgotten *fold.Forgotten
 		switch {
 		case errors.As(err, &forgotten):
 			t.note("%s: it is not compared", forgotten.Error())
@@ -223,10 +223,10 @@ func (t *topicRun) partition(ctx context.Context, partition int32) ([]states, er
 	var err error
 	start := t.starts[tp]
 	if len(t.projections) == 0 || start == 0 {
-		err = read(ctx, t.cfg.Kafka, tp, start, until, take)
+		err = consumers.ReadPartition(ctx, t.cfg.Kafka, tp, start, until, take)
 	} else {
 		var bronze bool
-		if bronze, err = History(ctx, t.cfg.Kafka, t.cfg.Store, tp, start, until, take); bronze {
+		if bronze, err = fold.History(ctx, t.cfg.Kafka, t.cfg.Store, tp, start, until, take); bronze {
 			t.note("%s: events below offset %d are not in the log any more and were taken from the sink's own bronze", phase, start)
 		}
 	}

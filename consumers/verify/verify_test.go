@@ -73,6 +73,7 @@ type rig struct {
 	topic   string
 	name    string
 	sink    *sinktest.Memory
+	flaky   *flaky // what runs in its place, if set
 	cl      *kgo.Client
 	seq     int64
 	stop    context.CancelFunc
@@ -172,7 +173,11 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	f, err := fold.New(fold.Config{Name: r.name, Sink: r.sink, Projections: r.projections(), DeadLetters: letters})
+	var store fold.Sink = r.sink
+	if r.flaky != nil {
+		store = r.flaky
+	}
+	f, err := fold.New(fold.Config{Name: r.name, Sink: store, Projections: r.projections(), DeadLetters: letters})
 	if err != nil {
 		r.t.Fatal(err)
 	}
