@@ -53,10 +53,14 @@ func (j *Job) progress(ctx context.Context, w *work) (behind, end int64, err err
 	at := map[consumers.TopicPartition]int64{}
 	p := Progress{Lag: events, At: now.UTC(), Phase: "log"}
 	for _, l := range mine {
-		at[l.TopicPartition] = max(l.Position, l.Start)
-		p.Total += l.End - l.Start
-		p.Events += at[l.TopicPartition] - l.Start
-		end += l.Lag
+		begins := max(l.Start, w.feed.since[l.TopicPartition])
+		if l.Position >= 0 && l.Position < l.Start || w.head != nil {
+			begins = 0 // what the log does not have is fed from what is kept
+		}
+		at[l.TopicPartition] = max(l.Position, begins)
+		p.Total += max(l.End-begins, 0)
+		p.Events += at[l.TopicPartition] - begins
+		end += max(l.End-at[l.TopicPartition], 0)
 	}
 	for _, l := range theirs {
 		behind += max(max(l.Position, l.Start)-at[l.TopicPartition], 0)

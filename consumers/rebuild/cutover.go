@@ -25,8 +25,16 @@ func (j *Job) cutOver(ctx context.Context) error {
 	w.feed.pace.free()
 	w.feed.consumer.Release()
 	w.store.Effects(true) // from the fence on they are nobody else's; what was before that has them twice
-	ctx, cancel := context.WithTimeoutCause(ctx, cutPatience, errCutOver)
+	trying, cancel := context.WithTimeoutCause(ctx, cutPatience, errCutOver)
 	defer cancel()
+	if err := j.swap(trying, w); err != nil {
+		return j.giveUp(ctx, w, err)
+	}
+	return j.handOver(ctx, w)
+}
+
+// swap fences the one and lets the other serve.
+func (j *Job) swap(ctx context.Context, w *work) error {
 	if err := j.fence(ctx, w); err != nil {
 		return err
 	}
@@ -37,7 +45,41 @@ func (j *Job) cutOver(ctx context.Context) error {
 		}
 	}
 	atPoint(pointServed)
-	return j.handOver(ctx, w)
+	return nil
+}
+
+// swapTries is how often a swap is tried before the generation that served goes on: nothing feeds it meanwhile.
+const swapTries = 3
+
+// giveUp tries a swap again, a few times; then readers are where they were, and the generation that served goes on.
+func (j *Job) giveUp(ctx context.Context, w *work, why error) error {
+	if ctx.Err() != nil {
+		return why
+	}
+	if j.swaps++; j.swaps < swapTries {
+		return why
+	}
+	err := j.serving(ctx, func(s Store) error {
+		if g, ok := s.Sink().(fold.Generational); ok {
+			return g.Serve(ctx) // whether the other serves after what has failed is not known
+		}
+		return nil
+	})
+	if err != nil {
+		return errors.Join(why, fmt.Errorf("let generation %d serve on: %w", j.rec.Serving, err))
+	}
+	w.store.Effects(false)
+	j.swaps = 0
+	j.drop()
+	j.log.Error("the swap is given up; what served serves on", "generation", j.rec.Serving, "err", why)
+	return j.move(ctx, func(_ *Record, b *Rebuild) {
+		b.Reason = "the swap was given up: " + why.Error()
+		if b.RolledBack {
+			b.RolledBack, b.State = false, Soaking
+			return
+		}
+		b.State = Failed
+	})
 }
 
 var errCutOver = errors.New("the generation that is to serve did not come up with the other in time")
@@ -110,7 +152,7 @@ func (j *Job) gone(w *work) (gone []string) {
 // handOver records that the other generation serves, and lets the process have its store and feed.
 func (j *Job) handOver(ctx context.Context, w *work) error {
 	j.cfg.Host.Offer(w.n, w.store, w.feed)
-	j.work = nil
+	j.work, j.swaps = nil, 0
 	err := j.move(ctx, func(rec *Record, b *Rebuild) {
 		rec.Serving, b.Reason = w.n, ""
 		if b.RolledBack {

@@ -47,6 +47,7 @@ type Job struct {
 	lag      *lagging
 	rate     rating
 	told     time.Time
+	swaps    int // that have failed
 }
 
 // Lead leads until ctx ends or this process is deposed.

@@ -57,13 +57,16 @@ func (j *Job) verify(ctx context.Context) error {
 // judge goes on from a comparison.
 func (j *Job) judge(ctx context.Context, c *compare.Comparison) error {
 	atPoint(pointCompared)
+	if _, timed := j.rec.Rebuild.Options.since(); timed && c != nil {
+		c.Acceptable = true // history was left out on purpose: what that makes different is shown, and for a person to accept
+	}
 	return j.move(ctx, func(_ *Record, b *Rebuild) {
 		b.Comparison, b.Reason = c, ""
 		switch {
 		case c == nil || c.Equal || c.Acceptable && b.Options.AcceptChanges:
 			b.State = CuttingOver
 		case c.Acceptable:
-			b.State, b.Reason = Refused, "the new declarations make differences: look at them, and accept them or abort"
+			b.State, b.Reason = Refused, "the new generation differs, as was asked for: look at the differences, and accept them or abort"
 		default:
 			b.State, b.Reason = Refused, "the generations differ in what no declaration has changed: the keys are told in the comparison. Abort; repair what serves (millrace repair), or mend the cause"
 		}

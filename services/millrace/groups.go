@@ -9,23 +9,30 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/rebuild"
 	"github.com/millrace/millrace/services/sink"
 )
 
 // retryEvery is the pause before Kafka is asked again, which looks for a group's coordinator when it is first asked for one.
 const retryEvery = 200 * time.Millisecond
 
-// groupStatus asks Kafka about a sink's group. Positions live in the sink; the group repeats them for exactly this.
-func groupStatus(ctx context.Context, adm *kadm.Client, name string, topics []string) (sinkStatus, error) {
+// groupStatus asks Kafka about the group of the generation of a sink that serves. Positions live in the sink; the group repeats them for exactly this.
+func groupStatus(ctx context.Context, adm *kadm.Client, kafka []kgo.Opt, name string, topics []string) (sinkStatus, error) {
 	var row sinkStatus
-	group, err := describe(ctx, adm, sink.Group(name))
+	rec, err := rebuild.Open(name, kafka...).Read(ctx)
 	if err != nil {
-		return row, fmt.Errorf("ask Kafka about group %s: %w", sink.Group(name), err)
+		return row, err
+	}
+	of := rebuild.Group(name, rec.Serving)
+	group, err := describe(ctx, adm, of)
+	if err != nil {
+		return row, fmt.Errorf("ask Kafka about group %s: %w", of, err)
 	}
 	row.State, row.Members = group.State, len(group.Members)
-	if row.Lag, err = lag(ctx, adm, name, topics); err != nil {
+	if row.Lag, err = lag(ctx, adm, of, topics); err != nil {
 		return row, fmt.Errorf("ask Kafka about the lag of %s: %w", name, err)
 	}
 	row.Letters, err = letters(ctx, adm, name)
@@ -55,7 +62,7 @@ func describe(ctx context.Context, adm *kadm.Client, group string) (kadm.Describ
 
 // lag is what lies between the group's offsets and the ends of its topics, over all partitions. A topic that does not exist yet
 // holds nothing.
-func lag(ctx context.Context, adm *kadm.Client, name string, topics []string) (int64, error) {
+func lag(ctx context.Context, adm *kadm.Client, group string, topics []string) (int64, error) {
 	there, err := adm.ListTopics(ctx, topics...)
 	if err != nil {
 		return 0, err
@@ -64,7 +71,7 @@ func lag(ctx context.Context, adm *kadm.Client, name string, topics []string) (i
 	if len(topics) == 0 {
 		return 0, nil
 	}
-	committed, err := adm.FetchOffsetsForTopics(ctx, sink.Group(name), topics...)
+	committed, err := adm.FetchOffsetsForTopics(ctx, group, topics...)
 	if err != nil {
 		return 0, err
 	}

@@ -111,7 +111,7 @@ func (c *Config) status(ctx context.Context) (*statusAnswer, error) {
 			_, topics, err := c.Sinks[name].Resolve(projections)
 			var row sinkStatus
 			if err == nil {
-				row, err = groupStatus(ctx, adm, name, topics)
+				row, err = groupStatus(ctx, adm, opts, name, topics)
 			}
 			row.Name, row.Kind, row.Error = name, c.Sinks[name].Kind, sinkAt(name).text(err)
 			s.Sinks[i] = row
