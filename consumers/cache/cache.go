@@ -24,6 +24,13 @@
 // projection says which column is the version of the application's row (cache: {version: row_version}), an invalidation leaves it beside the key, and a
 // reader of a replica fills with the version that it read: below the floor it is refused. Only keys that hold one row can have that.
 //
+// # Generations
+//
+// A rebuilt cache is another generation: other names for everything. Serving says which one readers use, and every read compares it in the step that reads
+// the value, or that hands a lease out. So there is no reader who goes on with the old generation unawares. A fill goes to the generation of its lease: one that
+// comes late fills what nobody reads, or what its own sink keeps invalidating for the case of a rollback. Serving moves in a script that compares positions: what was
+// invalidated in the generation before is so in the one that takes over, forth and back.
+//
 // Values and tokens have a time to live and may be evicted at any moment: that is a miss. The states and positions that the sink
 // keeps must not be: see the folder redis.
 package cache
@@ -41,7 +48,7 @@ import (
 type Names struct {
 	// Prefix tells caches that share a server apart. Default "millrace".
 	Prefix string
-	// Generation is the build of the cache; a rebuild takes the next one and leaves what the old one held behind. Default 1.
+	// Generation is the build of the cache; a rebuild takes the next one. Default 1.
 	Generation int
 }
 
@@ -61,6 +68,15 @@ func (n Names) WithDefaults() (Names, error) {
 	}
 	return n, nil
 }
+
+// Of returns the names of another generation.
+func (n Names) Of(generation int) Names { return Names{n.Prefix, generation} }
+
+// Serving names the key that holds the number of the generation that readers use. It belongs to no generation. Where it is missing, generation 1 serves.
+func (n Names) Serving() string { return "{" + n.Prefix + "}:serving" }
+
+// All begins the names of everything that the generation holds.
+func (n Names) All() string { return n.name("") }
 
 func (n Names) name(part string) string {
 	return "{" + n.Prefix + "}:" + strconv.Itoa(n.Generation) + ":" + part

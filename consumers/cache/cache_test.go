@@ -10,7 +10,7 @@ func TestEveryNameIsInTheSlotOfItsPrefix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{n.Value("a{b}c"), n.Lease("a{b}c"), n.Floor("a{b}c"), n.State("order", "{"), n.Partition("t", 1), n.Quarantine("t", 1), n.Partitions(), n.Declarations()}
+	names := []string{n.Value("a{b}c"), n.Lease("a{b}c"), n.Floor("a{b}c"), n.State("order", "{"), n.Partition("t", 1), n.Quarantine("t", 1), n.Partitions(), n.Declarations(), n.All()}
 	seen := map[string]bool{}
 	for _, name := range names {
 		if !strings.HasPrefix(name, "{shop}:1:") {
@@ -20,6 +20,9 @@ func TestEveryNameIsInTheSlotOfItsPrefix(t *testing.T) {
 			t.Errorf("%s means two things", name)
 		}
 		seen[name] = true
+	}
+	if n.Serving() != "{shop}:serving" || n.Of(7).Serving() != n.Serving() || n.Of(7).Value("a") != "{shop}:7:value:a" {
+		t.Errorf("the pointer is %s, a value of generation 7 %s", n.Serving(), n.Of(7).Value("a"))
 	}
 	next, err := Names{Prefix: "shop", Generation: 2}.WithDefaults()
 	if err != nil || next.Value("a") == n.Value("a") {

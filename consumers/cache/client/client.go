@@ -16,6 +16,8 @@
 //   - Of many readers who miss a key, in all processes together, one reads the database; the others wait for its fill, at most Wait. They wait for
 //     the cache, not for each other: a reader who took what another one had read would be served what was before an invalidation that was done when
 //     it asked.
+//   - Which generation of the cache serves is read with each value, in one step (see package cache): a rebuilt cache takes readers over, and gives them back, without a word to
+//     them.
 //   - A cache is a help and not a need: Fetch reads the database when the cache is away.
 //
 // Values have a byte in front that tells them from remembered absence; others who write these keys must not.
@@ -26,6 +28,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -33,15 +38,14 @@ import (
 	"github.com/millrace/millrace/consumers/cache"
 )
 
-// Config says which server and under which names. Prefix and Generation must be those of the sink.
+// Config says which server and under which names. Prefix must be that of the sink.
 type Config struct {
 	// URL is written as cache.Dial says. Not needed where Redis is given.
 	URL string
 	// Redis is a client that the application has already. It is not closed by Close.
 	Redis redis.UniversalClient
-	// Prefix and Generation name the keys, see cache.Names. Defaults "millrace" and 1.
-	Prefix     string
-	Generation int
+	// Prefix names the keys, see cache.Names. Default "millrace".
+	Prefix string
 	// Lease is how long a reader who missed may take to fill. Later fills are refused. Default 10 s.
 	Lease time.Duration
 	// TTL is how long a value lives if Fill does not say. It is a backstop, for an invalidation that never comes: none waits for it. Default 1 h.
@@ -55,12 +59,26 @@ type Config struct {
 // ErrAbsent is what read returns to Fetch, and Fetch to its caller, of what does not exist.
 var ErrAbsent = errors.New("there is no such thing")
 
-// Lease is the right to fill a key that was missed. The empty lease fills nothing.
+// Lease is the right to fill a key that was missed, in the generation in which it was. The empty lease fills nothing.
 type Lease string
+
+// newLease makes one for a generation: its number, a point and a text that stands nowhere else.
+func newLease(generation int) Lease { return Lease(strconv.Itoa(generation) + "." + rand.Text()) }
+
+// generation is the one that the lease is of; 0 for what is no lease of ours.
+func (l Lease) generation() int {
+	number, _, _ := strings.Cut(string(l), ".")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 {
+		return 0
+	}
+	return n
+}
 
 // Client reads and fills.
 type Client struct {
 	names                             cache.Names
+	serving                           atomic.Int64 // the generation that served when we looked last
 	rdb                               redis.UniversalClient
 	close                             func() error
 	lease, ttl, negativeTTL, patience time.Duration
@@ -68,11 +86,12 @@ type Client struct {
 
 // New makes a client. It does not wait for the server.
 func New(cfg Config) (*Client, error) {
-	names, err := cache.Names{Prefix: cfg.Prefix, Generation: cfg.Generation}.WithDefaults()
+	names, err := cache.Names{Prefix: cfg.Prefix}.WithDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("cache client: %w", err)
 	}
 	c := &Client{names: names, rdb: cfg.Redis, close: func() error { return nil }, lease: cfg.Lease, ttl: cfg.TTL, negativeTTL: cfg.NegativeTTL, patience: cfg.Wait}
+	c.serving.Store(int64(names.Generation))
 	if c.lease <= 0 {
 		c.lease = 10 * time.Second
 	}
@@ -103,11 +122,16 @@ const (
 	tagAbsent = '-'
 )
 
-// getScript returns the value; or, of a miss, the token that stands or the new one, and whether it is new.
+// getScript returns the value; or, of a miss, the token that stands or the new one, and whether it is new; or -1 and the generation that serves, if it is
+// another one.
 //
-//	KEYS: value, lease
-//	ARGV: new token, its life in ms
+//	KEYS: value, lease, pointer
+//	ARGV: new token, its life in ms, generation of the keys
+//
+// Promise 8: a lease is handed out in the generation that serves, and in no other.
 var getScript = redis.NewScript(`
+local serving = redis.call('GET', KEYS[3]) or '1'
+if serving ~= ARGV[3] then return {-1, serving, 0} end
 local value = redis.call('GET', KEYS[1])
 if value then return {1, value, 0} end
 local token = redis.call('GET', KEYS[2])
@@ -151,26 +175,74 @@ type found struct {
 	first  bool // to miss since the lease was made
 }
 
+// maxMoves bounds how often a read begins anew because another generation serves than it took for granted. More than one is a cache that is rebuilt and rolled back
+// within one read.
+const maxMoves = 5
+
+var errMoves = errors.New("another generation serves each time that it is looked")
+
 func (c *Client) get(ctx context.Context, key string) (found, error) {
-	stored, err := c.rdb.Get(ctx, c.names.Value(key)).Bytes()
-	if err == nil {
-		return read(stored)
+	for range maxMoves {
+		f, serves, err := c.getFrom(ctx, c.names.Of(int(c.serving.Load())), key)
+		if err != nil || serves == 0 {
+			return f, err
+		}
+		c.serving.Store(int64(serves))
 	}
-	if !errors.Is(err, redis.Nil) {
-		return found{}, err
+	return found{}, errMoves
+}
+
+// getFrom reads from a generation, if that is the one that serves; serves is the other one, if not.
+//
+// Promise 8: pointer and value are read in one step, so that no reader is served by a generation that does not serve any more.
+func (c *Client) getFrom(ctx context.Context, n cache.Names, key string) (f found, serves int, err error) {
+	both, err := c.rdb.MGet(ctx, n.Serving(), n.Value(key)).Result()
+	if err != nil {
+		return found{}, 0, err
 	}
-	reply, err := getScript.Run(ctx, c.rdb, c.keys(key), rand.Text(), c.lease.Milliseconds()).Slice()
+	if len(both) != 2 {
+		return found{}, 0, errReply
+	}
+	if serves, err = other(both[0], n); err != nil || serves != 0 {
+		return found{}, serves, err
+	}
+	if stored, ok := both[1].(string); ok {
+		f, err = read([]byte(stored))
+		return f, 0, err
+	}
+	reply, err := getScript.Run(ctx, c.rdb, append(keysOf(n, key), n.Serving()), string(newLease(n.Generation)), c.lease.Milliseconds(), n.Generation).Slice()
 	if err == nil && len(reply) != 3 {
 		err = errReply
 	}
 	if err != nil {
-		return found{}, err
+		return found{}, 0, err
 	}
 	text, _ := reply[1].(string)
-	if reply[0] == int64(1) {
-		return read([]byte(text))
+	switch reply[0] {
+	case int64(-1):
+		serves, err = other(text, n)
+		return found{}, serves, err
+	case int64(1):
+		f, err = read([]byte(text))
+		return f, 0, err
 	}
-	return found{lease: Lease(text), first: reply[2] == int64(1)}, nil
+	return found{lease: Lease(text), first: reply[2] == int64(1)}, 0, nil
+}
+
+// other is the generation that the pointer names; 0 if it is ours.
+func other(pointer any, n cache.Names) (int, error) {
+	text, ok := pointer.(string)
+	if !ok {
+		text = "1" // nothing else ever served
+	}
+	serves, err := strconv.Atoi(text)
+	if err != nil || serves < 1 {
+		return 0, errReply
+	}
+	if serves == n.Generation {
+		return 0, nil
+	}
+	return serves, nil
 }
 
 // read tells a value from remembered absence.
@@ -210,14 +282,15 @@ func (c *Client) Fill(ctx context.Context, key string, lease Lease, value []byte
 // FillVersion is Fill for a value that was made of one row of a replica: version is that row's. It is refused, too, if a later version was
 // invalidated. The projection must declare the version (cache: {version: COLUMN}), or nothing is known to be later.
 func (c *Client) FillVersion(ctx context.Context, key string, lease Lease, value []byte, version int64, ttl time.Duration) (stored bool, err error) {
-	if lease == "" || version < 0 {
+	generation := lease.generation()
+	if generation == 0 || version < 0 {
 		return false, nil
 	}
+	names := c.names.Of(generation)
 	if ttl <= 0 {
 		ttl = c.ttl
 	}
-	keys := append(c.keys(key), c.names.Floor(key))
-	n, err := fillVersionScript.Run(ctx, c.rdb, keys, string(lease), append([]byte{tagValue}, value...), max(ttl.Milliseconds(), 1), fmt.Sprintf("%019d", version)).Int64()
+	n, err := fillVersionScript.Run(ctx, c.rdb, append(keysOf(names, key), names.Floor(key)), string(lease), append([]byte{tagValue}, value...), max(ttl.Milliseconds(), 1), fmt.Sprintf("%019d", version)).Int64()
 	if err != nil {
 		return false, fmt.Errorf("fill %q in cache: %w", key, err)
 	}
@@ -230,10 +303,11 @@ func (c *Client) FillAbsent(ctx context.Context, key string, lease Lease) (store
 }
 
 func (c *Client) fill(ctx context.Context, key string, lease Lease, stored []byte, ttl time.Duration) (bool, error) {
-	if lease == "" {
+	generation := lease.generation()
+	if generation == 0 {
 		return false, nil
 	}
-	n, err := fillScript.Run(ctx, c.rdb, c.keys(key), string(lease), stored, max(ttl.Milliseconds(), 1)).Int64()
+	n, err := fillScript.Run(ctx, c.rdb, keysOf(c.names.Of(generation), key), string(lease), stored, max(ttl.Milliseconds(), 1)).Int64()
 	if err != nil {
 		return false, fmt.Errorf("fill %q in cache: %w", key, err)
 	}
@@ -312,4 +386,4 @@ func (c *Client) await(ctx context.Context, key string) (found, error) {
 	}
 }
 
-func (c *Client) keys(key string) []string { return []string{c.names.Value(key), c.names.Lease(key)} }
+func keysOf(n cache.Names, key string) []string { return []string{n.Value(key), n.Lease(key)} }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 )
 
 func small(t *testing.T) (*miniredis.Miniredis, *Client) {
@@ -45,7 +46,7 @@ func TestAFillNeedsALiveLease(t *testing.T) {
 		}
 		return lease
 	}
-	if fill("") || fill("made up") {
+	if fill("") || fill("made up") || fill("1.made up") || fill("-1.x") || fill("99999999999999999999.x") {
 		t.Error("filled without a lease")
 	}
 	first := miss()
@@ -132,7 +133,7 @@ func TestAReplicaFillsWithItsVersion(t *testing.T) {
 	if _, _, err := c.FetchReplica(ctx, "gone", 0, func(context.Context) ([]byte, int64, error) { return nil, 0, ErrAbsent }); !errors.Is(err, ErrAbsent) {
 		t.Error(err)
 	}
-	if server.Exists(c.keys("gone")[0]) {
+	if server.Exists(keysOf(c.names, "gone")[0]) {
 		t.Error("the absence on a replica is remembered")
 	}
 }
@@ -159,7 +160,7 @@ func TestAbsenceIsRemembered(t *testing.T) {
 	if hit, err := fetch(); hit || !errors.Is(err, ErrAbsent) || reads != 2 {
 		t.Errorf("after a minute: hit %v, %v, %d reads", hit, err, reads)
 	}
-	server.Del(c.keys("k")[0]) // as the sink does
+	server.Del(keysOf(c.names, "k")[0]) // as the sink does
 	_, lease, _, err := c.Get(ctx, "k")
 	if stored, fillErr := c.Fill(ctx, "k", lease, nil, 0); err != nil || fillErr != nil || !stored {
 		t.Fatal(stored, err, fillErr)
@@ -182,11 +183,95 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for _, foreign := range []string{"", "x", "-x"} {
-		_ = server.Set(c.keys("f")[0], foreign)
+		_ = server.Set(keysOf(c.names, "f")[0], foreign)
 		value, hit, err := c.Fetch(context.Background(), "f", 0, func(context.Context) ([]byte, error) { return []byte("read"), nil })
 		if err != nil || hit || string(value) != "read" {
 			t.Errorf("%q is served as %q, %v, %v", foreign, value, hit, err)
 		}
+	}
+}
+
+// Which generation serves is looked at with every read. A lease fills the generation in which it was handed out.
+func TestReadersFollowThePointer(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	server, c := small(t)
+	two := c.names.Of(2)
+	_, lease, hit, err := c.Get(ctx, "k")
+	if hit || err != nil {
+		t.Fatal(hit, err)
+	}
+	_ = server.Set(c.names.Serving(), "2")
+	if _, _, _, err := c.Get(ctx, "other"); err != nil || c.serving.Load() != 2 {
+		t.Errorf("it reads generation %d, %v", c.serving.Load(), err)
+	}
+	if stored, err := c.Fill(ctx, "k", lease, []byte("one"), 0); err != nil || !stored {
+		t.Errorf("a lease of before: %v, %v", stored, err)
+	}
+	if _, second, hit, err := c.Get(ctx, "k"); hit || err != nil || second == lease {
+		t.Errorf("generation 2 is served what was filled in generation 1: %v, %v", hit, err)
+	} else if stored, err := c.FillVersion(ctx, "k", second, []byte("two"), 7, 0); err != nil || !stored {
+		t.Error(stored, err)
+	}
+	want := func(pointer, value string) {
+		t.Helper()
+		if err := server.Set(c.names.Serving(), pointer); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, hit, err := c.Get(ctx, "k"); err != nil || !hit || string(got) != value {
+			t.Errorf("while %s serves: %q, hit %v, %v", pointer, got, hit, err)
+		}
+	}
+	want("1", "one")
+	want("2", "two")
+	server.Del(two.Value("k"))
+	want("1", "one") // and not a lease of 2
+	for _, pointer := range []string{"", "x", "0", "-3"} {
+		_ = server.Set(c.names.Serving(), pointer)
+		if _, _, _, err := c.Get(ctx, "k"); err == nil {
+			t.Errorf("with the pointer %q something is read", pointer)
+		}
+	}
+}
+
+// between does something after a read has seen the pointer, and before it is handed its lease.
+type between struct{ do func() }
+
+func (between) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (b between) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "mget" {
+			b.do()
+		}
+		return err
+	}
+}
+
+// A lease is not handed out in a generation that has just ceased to serve. A reader whose generation moves each time that it looks gives up.
+func TestALeaseIsOfTheGenerationThatServesWhenItIsHandedOut(t *testing.T) {
+	t.Parallel()
+	server, c := small(t)
+	serving, most := 1, 2
+	c.rdb.AddHook(between{func() {
+		if serving < most {
+			serving++
+			_ = server.Set(c.names.Serving(), fmt.Sprint(serving))
+		}
+	}})
+	_, lease, hit, err := c.Get(t.Context(), "k")
+	if err != nil || hit || lease.generation() != 2 {
+		t.Errorf("lease %q, hit %v, %v", lease, hit, err)
+	}
+	if server.Exists(c.names.Of(1).Lease("k")) {
+		t.Error("a lease stands in the generation of before")
+	}
+	most = 100
+	if _, _, _, err := c.Get(t.Context(), "other"); !errors.Is(err, errMoves) {
+		t.Errorf("%d generations within one read: %v", serving, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -34,16 +35,23 @@ func (priced) Fold(prev projection.State, _ *consumers.Event) (projection.State,
 }
 func (priced) CacheKeys(string, projection.State) ([]string, error) { return nil, nil }
 
-// real is the client and the sink on one server.
+// real is the client and the sinks of the generations on one server.
 type real struct {
 	t       testing.TB
+	url     string
+	prefix  string
 	client  *Client
 	rdb     redis.UniversalClient
 	forward func(time.Duration) // nil where time cannot be made to pass
 
-	mu     sync.Mutex // guards the following
-	sink   *sink.Sink
-	claim  fold.Claim
+	mu          sync.Mutex // guards the following
+	generations map[int]*generation
+}
+
+// generation is a sink, as its consumer has it.
+type generation struct {
+	*sink.Sink
+	epoch  int64 // 0: not claimed
 	offset int64
 }
 
@@ -51,19 +59,22 @@ var products = consumers.TopicPartition{Topic: "products"}
 
 func newReal(t testing.TB, url, prefix string, rdb redis.UniversalClient) *real {
 	t.Helper()
-	s, err := sink.Open(sink.Config{URL: url, Prefix: prefix, Projections: []fold.Projection{priced{}}, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	claim, err := s.Claim(t.Context(), products)
-	if err != nil {
-		t.Fatal(err)
-	}
 	c, err := New(Config{Redis: rdb, Prefix: prefix, Lease: held * time.Second, TTL: ttl * time.Second, NegativeTTL: ttl * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &real{t: t, client: c, rdb: rdb, sink: s, claim: claim}
+	r := &real{t: t, url: url, prefix: prefix, client: c, rdb: rdb, generations: map[int]*generation{}}
+	r.begin(1)
+	return r
+}
+
+// close closes the sinks.
+func (r *real) close() {
+	for _, g := range r.generations {
+		if err := g.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}
 }
 
 func name(key int) string { return fmt.Sprint("k", key) }
@@ -103,20 +114,77 @@ func (r *real) fillVersion(key int, t ticket, e entry) {
 }
 
 // invalidate commits a batch, as the consumer does.
-func (r *real) invalidate(key, version int) {
+func (r *real) invalidate(generation, key, version int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	g := r.generations[generation]
+	if g.epoch == 0 {
+		claim, err := g.Claim(context.Background(), products)
+		if err != nil {
+			r.t.Error(err)
+		}
+		g.epoch, g.offset = claim.Epoch, max(claim.Next, 0)
+	}
 	state := fold.Stored{Version: int64(version), State: projection.State{Exists: true, Values: []any{int64(version)}}}
-	err := r.sink.Commit(context.Background(), fold.Commit{TopicPartition: products, Epoch: r.claim.Epoch, From: r.offset, Next: r.offset + 1,
+	err := g.Commit(context.Background(), fold.Commit{TopicPartition: products, Epoch: g.epoch, From: g.offset, Next: g.offset + 1,
 		Changes: map[string][]fold.Change{"product": {{Key: name(key), Stored: state, CacheKeys: []string{name(key)}, CacheVersion: int64(version)}}}})
 	if err != nil {
 		r.t.Error(err)
 	}
-	r.offset++
+	g.offset++
 }
 
-func (r *real) lose(key int, tokenToo bool) {
-	names := r.client.keys(name(key))
+func (r *real) begin(number int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, err := sink.Open(sink.Config{URL: r.url, Prefix: r.prefix, Generation: number, Projections: []fold.Projection{priced{}}, RemoveRate: 1_000_000, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.generations[number] = &generation{Sink: s}
+}
+
+// serve opens the generation anew that does not serve any more, as who supervises the sinks does: its side effects are off now.
+func (r *real) serve(number int) bool {
+	err := r.generations[number].Serve(context.Background())
+	if err != nil && !errors.Is(err, fold.ErrBehind) {
+		r.t.Error(err)
+	}
+	for other, g := range r.generations {
+		if err == nil && other != number {
+			if err := g.Close(); err != nil {
+				r.t.Error(err)
+			}
+			r.begin(other)
+		}
+	}
+	return err == nil
+}
+
+func (r *real) remove(number int) bool {
+	g := r.generations[number]
+	err := g.Remove(context.Background())
+	if errors.Is(err, fold.ErrServing) {
+		return false
+	}
+	if err := errors.Join(err, g.Close()); err != nil {
+		r.t.Error(err)
+	}
+	delete(r.generations, number)
+	return true
+}
+
+func (r *real) empty() {
+	if err := r.rdb.FlushDB(context.Background()).Err(); err != nil {
+		r.t.Error(err)
+	}
+	for _, g := range r.generations {
+		g.epoch = 0 // its next commit would say so
+	}
+}
+
+func (r *real) lose(generation, key int, tokenToo bool) {
+	names := keysOf(r.client.names.Of(generation), name(key))
 	if !tokenToo {
 		names = names[:1]
 	}
@@ -143,9 +211,7 @@ func TestNoStaleValueIsServedAfterItsInvalidationOnRealRedis(t *testing.T) {
 		if err := newSchedule(seed, r).run(steps); err != nil {
 			t.Fatalf("schedule %d (MILLRACE_SEED=%d MILLRACE_SCHEDULES=1 runs it alone): %v", seed, seed, err)
 		}
-		if err := r.sink.Close(); err != nil {
-			t.Fatal(err)
-		}
+		r.close()
 	}
 }
 
@@ -163,20 +229,18 @@ func TestNoStaleValueIsServedAsTimePasses(t *testing.T) {
 		if err := newSchedule(seed, r).run(steps); err != nil {
 			t.Fatalf("schedule %d (MILLRACE_SEED=%d MILLRACE_SCHEDULES=1 runs it alone): %v", seed, seed, err)
 		}
-		if err := r.sink.Close(); err != nil {
-			t.Fatal(err)
-		}
+		r.close()
 	}
 }
 
 // TestNoStaleValueIsServedToConcurrentReaders lets the scheduler interleave: writers change a version, the sink invalidates behind
-// them, readers check what they get against what was invalidated before they asked.
+// them, readers check what they get against what was invalidated before they asked. The cache is rebuilt, taken over and rolled back meanwhile.
 func TestNoStaleValueIsServedToConcurrentReaders(t *testing.T) {
 	t.Parallel()
 	const readers, changes, keys = 6, 400, 3 // version 3, 6, … of a key: deleted
 	db := harness.Redis(t)
 	r := newReal(t, db.URL, "concurrent", db.Client(t))
-	defer r.sink.Close()
+	defer r.close()
 	var database, invalidated [keys]atomic.Int64
 	var hits, misses, absences atomic.Int64
 	stop := make(chan struct{})
@@ -207,10 +271,11 @@ func TestNoStaleValueIsServedToConcurrentReaders(t *testing.T) {
 			}
 		})
 	}
+	b := &rebuilds{real: r, serving: 1, newest: 1}
 	for i := range changes {
 		k := i % keys
 		version := database[k].Add(1)
-		r.invalidate(k, int(version))
+		b.change(i, k, int(version))
 		invalidated[k].Store(version)
 	}
 	close(stop)
@@ -218,6 +283,56 @@ func TestNoStaleValueIsServedToConcurrentReaders(t *testing.T) {
 	if hits.Load() == 0 || misses.Load() == 0 || absences.Load() == 0 {
 		t.Errorf("%d hits, %d misses, %d remembered absences: nothing was tried", hits.Load(), misses.Load(), absences.Load())
 	}
+	if b.newest < 5 || b.back == 0 {
+		t.Errorf("%d generations, %d rollbacks: nothing was tried", b.newest, b.back)
+	}
+}
+
+// rebuilds rebuilds the cache again and again while changes come.
+type rebuilds struct {
+	*real
+	log                    [][2]int
+	serving, other, newest int
+	behind                 int // how many changes the other has applied
+	back                   int // rollbacks
+}
+
+// change is the i-th change.
+func (b *rebuilds) change(i, key, version int) {
+	b.log = append(b.log, [2]int{key, version})
+	b.invalidate(b.serving, key, version)
+	switch i % 40 {
+	case 10:
+		b.newest++
+		b.other, b.behind = b.newest, 0
+		b.begin(b.other)
+	case 20:
+		b.turn()
+	case 30:
+		if b.newest%2 == 0 {
+			b.turn()
+			b.back++
+		}
+	case 35:
+		if !b.remove(b.other) {
+			b.t.Errorf("generation %d cannot be removed", b.other)
+		}
+		b.other = 0
+	}
+}
+
+// turn has the other generation serve, once it has applied what the one that serves has.
+func (b *rebuilds) turn() {
+	if b.behind < len(b.log)-1 && b.serve(b.other) {
+		b.t.Error("a generation that is behind serves")
+	}
+	for _, c := range b.log[b.behind:] {
+		b.invalidate(b.other, c[0], c[1])
+	}
+	if !b.serve(b.other) {
+		b.t.Error("a generation that has caught up does not serve")
+	}
+	b.serving, b.other, b.behind = b.other, b.serving, len(b.log)
 }
 
 // Of many readers who miss a key, in two processes, one reads the database. The others are given what it filled in, or read themselves if it was

@@ -26,7 +26,7 @@ func (s *Sink) Claim(ctx context.Context, tp consumers.TopicPartition) (fold.Cla
 		return fold.Claim{}, err
 	}
 	token := rand.Text()
-	reply, err := claimScript.Run(ctx, s.rdb, append(s.partitionKeys(tp), s.names.Partitions()), token, listed(tp)).Slice()
+	reply, err := claimScript.Run(ctx, s.rdb, append(s.partitionKeys(tp), s.names.Partitions(), s.names.Serving()), token, listed(tp), s.pointer()).Slice()
 	if err != nil {
 		return fold.Claim{}, fmt.Errorf("claim %s/%d in redis: %w", tp.Topic, tp.Partition, classify(err))
 	}

@@ -131,14 +131,21 @@ func (s *Sink) run(ctx context.Context, c fold.Commit, p *part, last bool) error
 	if last {
 		next = strconv.FormatInt(c.Next, 10)
 	}
-	keys := slices.Concat(s.partitionKeys(c.TopicPartition), p.states, p.floors, p.cached)
-	args := slices.Concat([]any{c.Epoch, owner, c.From, next, len(p.states), len(p.marks) / 2, len(p.floors)}, p.contents, p.marks, p.least)
+	replace := ""
+	if c.Replace {
+		replace, next = "replace", "" // the position stays
+	}
+	keys := slices.Concat(s.partitionKeys(c.TopicPartition), []string{s.names.Serving()}, p.states, p.floors, p.cached)
+	args := slices.Concat([]any{c.Epoch, owner, c.From, next, len(p.states), len(p.marks) / 2, len(p.floors), s.pointer(), replace}, p.contents, p.marks, p.least)
 	reply, err := commitScript.Run(ctx, s.rdb, keys, args...).StringSlice()
 	if err != nil {
 		return classify(err)
 	}
 	if len(reply) != 2 {
 		return errReply
+	}
+	if reply[0] == "OK" {
+		s.sawPointer(reply[1])
 	}
 	return refusal(reply[0], reply[1], c, owner != "")
 }
@@ -174,9 +181,16 @@ func (s *Sink) crashAt(i int, last bool) error {
 		points = append(points, "before the last script") // which may be the first as well
 	}
 	for _, point := range points {
-		if err := s.crash(point); err != nil {
+		if err := s.stopAt(point); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *Sink) stopAt(point string) error {
+	if s.crash == nil {
+		return nil
+	}
+	return s.crash(point)
 }

@@ -9,7 +9,10 @@
 //     changes nothing else: states carry their version, and an older one does not replace a newer.
 //  3. A commit of a former owner changes nothing, even if Redis lost everything in between and counts epochs from 1 again: each claim
 //     leaves a random token as well.
-//  4. An emptied Redis is filled again from the topic: Claim says that nothing was ever applied.
+//  4. An emptied Redis is filled again from the topic: Claim says that nothing was ever applied. With the keys the pointer to the generation that serves was
+//     lost; the sink on which Serve was called puts it back before it invalidates anything.
+//  5. A generation takes readers over in one script, which compares its positions with those of the one that serves (promise 8). It is removed in small
+//     steps, each of which looks that it does not serve.
 //
 // Cache keys come from the state, so states are kept here, too. They and the positions have no time to live and must not be evicted:
 // with maxmemory set, maxmemory-policy must be noeviction or one of volatile-*. Check says so before the first claim.
@@ -17,6 +20,7 @@
 //	sink.go    Config, Open, Check
 //	claim.go   Claim, Positions, Load
 //	commit.go  Commit: a batch -> operations -> scripts
+//	snapshot.go, generation.go  all states, by SCAN; Serve and Remove
 //	purge.go   what is purged from caches before the application, first
 //	script.go  the Lua scripts
 //	errors.go  what errors mean
@@ -44,7 +48,7 @@ import (
 type Config struct {
 	// URL is written as cache.Dial says. Required.
 	URL string
-	// Prefix and Generation name the keys, see cache.Names. Defaults "millrace" and 1.
+	// Prefix and Generation name the keys, see cache.Names. Readers use the generation that Serve was called of last; 1 at first. Defaults "millrace" and 1.
 	Prefix     string
 	Generation int
 	// Projections are the entities whose cache keys are invalidated. Required.
@@ -54,6 +58,8 @@ type Config struct {
 	Purger Purger
 	// CommitTimeout bounds a script that has been sent: it is not interrupted by the caller's context. Default 10 s.
 	CommitTimeout time.Duration
+	// RemoveRate is how many keys a second Remove removes at most. Default 20,000.
+	RemoveRate int
 	// Logger receives what an operator should know. Default slog.Default.
 	Logger *slog.Logger
 }
@@ -71,6 +77,7 @@ type Sink struct {
 	entities      map[string]fold.Projection
 	commitTimeout time.Duration
 	purger        Purger // or nil
+	removeRate    int    // keys a second
 	log           *slog.Logger
 
 	maxKeys, maxBytes int                      // of a script call; tests make them small
@@ -78,11 +85,15 @@ type Sink struct {
 
 	mu      sync.Mutex                          // guards the following
 	checked bool                                // Check has succeeded
+	serves  bool                                // Serve has succeeded: a pointer that is lost is ours to put back
 	owners  map[consumers.TopicPartition]string // the token of our last claim
 	purged  map[consumers.TopicPartition]purged
 }
 
-var _ fold.Sink = (*Sink)(nil)
+var (
+	_ fold.Snapshotter  = (*Sink)(nil)
+	_ fold.Generational = (*Sink)(nil)
+)
 
 // Open makes a sink. It does not wait for the server: a server that is away, or set up in a way that cannot work, shows in Check and
 // in the first Claim.
@@ -107,12 +118,15 @@ func Open(cfg Config) (*Sink, error) {
 	}
 	s := &Sink{
 		names: names, rdb: rdb, entities: entities,
-		commitTimeout: cfg.CommitTimeout, purger: cfg.Purger, log: cfg.Logger,
+		commitTimeout: cfg.CommitTimeout, purger: cfg.Purger, removeRate: cfg.RemoveRate, log: cfg.Logger,
 		maxKeys: maxScriptKeys, maxBytes: maxScriptBytes,
 		owners: map[consumers.TopicPartition]string{}, purged: map[consumers.TopicPartition]purged{},
 	}
 	if s.commitTimeout == 0 {
 		s.commitTimeout = 10 * time.Second
+	}
+	if s.removeRate <= 0 {
+		s.removeRate = 20_000
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -185,8 +199,8 @@ func (s *Sink) checkDeclarations(ctx context.Context) error {
 		return fmt.Errorf("read declarations: %w", classify(err))
 	}
 	if len(other) > 0 {
-		return consumers.AsSystemic(fmt.Errorf("%w: %s differ; give the sink the next generation, or remove the keys {%s}:%d:* and let it read its topics from the start",
-			ErrDeclaration, strings.Join(other, ", "), s.names.Prefix, s.names.Generation))
+		return consumers.AsSystemic(fmt.Errorf("%w: %s differ from what made the keys %s*; build a new generation of the sink: millrace rebuild",
+			ErrDeclaration, strings.Join(other, ", "), s.names.All()))
 	}
 	return nil
 }
