@@ -55,7 +55,8 @@
 //	limits.go    how large a thing may be
 //	push.go      Push and List: the table of schemas
 //	lock.go      LockKey
+//	check.go     Checker: what Write would refuse, without a database
 //	errors.go    EventError and its reasons
 //
-// Package migrate makes the tables, outboxtest helps to test what an application writes, and store holds all SQL.
+// Package migrate makes the tables, backfill fills an outbox from tables that were there before, outboxtest helps to test what an application writes, and store holds all SQL.
 package outbox

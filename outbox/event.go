@@ -45,7 +45,7 @@ type Record struct {
 	// ID identifies the event for ever: consumers take it as the idempotency key. Default: a new one, see NewID.
 	ID [16]byte
 	// Headers travel with the event. Names are lower case letters, digits, ".", "_" and "-"; those that begin with
-	// ce_ or millrace- are reserved, but for HeaderTenant. They win over those of WithHeaders.
+	// ce_ or millrace- are reserved, but for HeaderTenant and HeaderSnapshot. They win over those of WithHeaders.
 	Headers map[string]string
 	// OccurredAt is when it happened. Default: the database's clock at the INSERT.
 	OccurredAt time.Time

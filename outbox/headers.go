@@ -9,8 +9,13 @@ import (
 	"unicode/utf8"
 )
 
-// HeaderTenant names the tenant an event belongs to. It is the one header with a reserved prefix that writers give.
-const HeaderTenant = "millrace-tenant"
+// The headers with a reserved prefix that writers give.
+const (
+	// HeaderTenant names the tenant an event belongs to.
+	HeaderTenant = "millrace-tenant"
+	// HeaderSnapshot marks an event that tells the state of a row rather than a change, and names the backfill that wrote it.
+	HeaderSnapshot = "millrace-snapshot"
+)
 
 // reservedPrefixes are for the relay, which writes CloudEvents attributes and its own.
 var reservedPrefixes = []string{"ce_", "millrace-"}
@@ -70,7 +75,7 @@ func checkHeaderName(name string) *EventError {
 		return refuse(ErrMalformed, `header %s: names are lower case letters, digits, ".", "_" and "-"`, quote(name))
 	}
 	for _, p := range reservedPrefixes {
-		if strings.HasPrefix(name, p) && name != HeaderTenant {
+		if strings.HasPrefix(name, p) && name != HeaderTenant && name != HeaderSnapshot {
 			return refuse(ErrMalformed, "header %s: names that begin with %s are reserved", quote(name), p)
 		}
 	}

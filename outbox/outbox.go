@@ -59,6 +59,18 @@ func WithObserver(obs Observer) Option { return func(o *options) { o.observer = 
 // Promise 1: schemas are stored here, in a transaction of New's own on db, and never inside one of the caller's. A
 // rollback would lose what the process from then on believes is stored.
 func New[DB Database](ctx context.Context, db DB, catalogue *schemas.Catalogue, opts ...Option) (*Outbox, error) {
+	o, err := prepare(catalogue, opts)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := Push(ctx, db, catalogue, opts...); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// prepare is New without the database.
+func prepare(catalogue *schemas.Catalogue, opts []Option) (*Outbox, error) {
 	var cfg options
 	for _, opt := range opts {
 		opt(&cfg)
@@ -78,9 +90,6 @@ func New[DB Database](ctx context.Context, db DB, catalogue *schemas.Catalogue, 
 		if o.types[s.Name], err = newEventType(s); err != nil {
 			return nil, err
 		}
-	}
-	if _, err := Push(ctx, db, catalogue, opts...); err != nil {
-		return nil, err
 	}
 	return o, nil
 }

@@ -55,7 +55,7 @@
 //
 // # Files
 //
-// Writing: insert.go, array.go, catalogue.go, needs.go, written.go, lock.go. The relay's side, in the order in which a
+// Writing: insert.go, array.go, catalogue.go, needs.go, written.go, lock.go, backfill.go. The relay's side, in the order in which a
 // poll goes:
 //
 //	leader.go     who may read; direct.go: not through a transaction pooler

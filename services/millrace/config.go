@@ -31,6 +31,8 @@ type Config struct {
 	Schemas []string `yaml:"schemas"`
 	// Outboxes by name. The name is part of topics and transactional ids: do not change it.
 	Outboxes map[string]*Outbox `yaml:"outboxes"`
+	// Backfills by name: first loads of an outbox from tables that were there before it.
+	Backfills map[string]*Backfill `yaml:"backfills"`
 	// Projections are files, or patterns of them, that say how events become the state of an entity.
 	Projections []string `yaml:"projections"`
 	// Sinks by name. The name is part of the consumer group and of the dead-letter topic: do not change it.

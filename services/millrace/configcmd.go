@@ -42,6 +42,11 @@ Exit status 2 if something is wrong.`,
 			if err != nil {
 				return err
 			}
+			for _, name := range sorted(c.Backfills) {
+				if _, _, err := c.backfillConfig(name, catalogue); err != nil {
+					return err
+				}
+			}
 			for _, name := range sorted(c.Sinks) {
 				keep, _, err := c.Sinks[name].Resolve(projections)
 				if err == nil {

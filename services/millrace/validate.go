@@ -32,6 +32,9 @@ func (c *Config) validate() error {
 	if err := c.validateApart(); err != nil {
 		return err
 	}
+	if err := c.validateBackfills(); err != nil {
+		return err
+	}
 	if err := c.validateSinks(); err != nil {
 		return err
 	}

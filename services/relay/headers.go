@@ -23,6 +23,8 @@ const (
 	headerSeq    = "millrace-seq"
 	headerTenant = "millrace-tenant"
 	headerTrace  = "traceparent"
+	// headerSnapshot is that of a backfill.
+	headerSnapshot = "millrace-snapshot"
 )
 
 // pair is a header that the writer gave.
@@ -57,7 +59,7 @@ func parseHeaders(raw []byte) ([]pair, *fault) {
 }
 
 func reserved(name string) bool {
-	return name != headerTenant && (strings.HasPrefix(name, "ce_") || strings.HasPrefix(name, "millrace-"))
+	return name != headerTenant && name != headerSnapshot && (strings.HasPrefix(name, "ce_") || strings.HasPrefix(name, "millrace-"))
 }
 
 func rank(name string) int {
