@@ -225,7 +225,7 @@ func (r *run) open(ctx context.Context) error {
 		r.checker, err = outbox.NewChecker(only)
 		return err
 	}
-	if err := r.lock(ctx); err != nil {
+	if err := lock(ctx, r.states, r.conn, r.cfg.Name); err != nil {
 		return err
 	}
 	if r.writer, err = outbox.New(ctx, r.conn, only, outbox.WithSchema(r.cfg.Schema)); err != nil {
@@ -240,9 +240,10 @@ const (
 	lockPause = 200 * time.Millisecond
 )
 
-func (r *run) lock(ctx context.Context) error {
+// lock takes the lock of a backfill for as long as the session lasts.
+func lock(ctx context.Context, states *store.Backfills, conn *pgx.Conn, name string) error {
 	for try := 0; ; try++ {
-		ok, err := r.states.TryLock(ctx, r.conn, r.cfg.Name)
+		ok, err := states.TryLock(ctx, conn, name)
 		if err != nil || ok {
 			return err
 		}

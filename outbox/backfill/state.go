@@ -61,12 +61,8 @@ func Reset(ctx context.Context, conn *pgx.Conn, schema, name string) (bool, erro
 	if err != nil {
 		return false, err
 	}
-	ok, err := b.TryLock(ctx, conn, name)
-	if err != nil {
-		return false, err
-	}
-	if !ok {
-		return false, fmt.Errorf("backfill %s: %w: stop that one first", name, ErrRunning)
+	if err := lock(ctx, b, conn, name); err != nil {
+		return false, fmt.Errorf("backfill %s: %w", name, err)
 	}
 	did, err := b.Reset(ctx, conn, name)
 	if err == nil {
