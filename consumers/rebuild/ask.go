@@ -52,7 +52,7 @@ func (j *Job) consider(ctx context.Context, q *Request) (change func(*Record, *R
 		}
 		return func(_ *Record, b *Rebuild) { b.Options.AcceptChanges, b.State, b.Reason = true, Verifying, "" }, ""
 	case Rollback:
-		return j.considerRollback(b)
+		return j.considerRollback(ctx, b)
 	case Finish:
 		if b.State != Soaking {
 			return nil, fmt.Sprintf("the rebuild is %s: there is nothing to retire", b.State)
@@ -103,7 +103,7 @@ func considerAbort(b *Rebuild) (change func(*Record, *Rebuild), why string) {
 	return func(_ *Record, b *Rebuild) { b.State, b.Outcome, b.Paused = Retiring, "aborted", false }, ""
 }
 
-func (j *Job) considerRollback(b *Rebuild) (change func(*Record, *Rebuild), why string) {
+func (j *Job) considerRollback(ctx context.Context, b *Rebuild) (change func(*Record, *Rebuild), why string) {
 	switch {
 	case b.State != Soaking && b.SwappedAt.IsZero():
 		return nil, fmt.Sprintf("the rebuild is %s, and the former generation serves still: abort it", b.State)
@@ -111,6 +111,13 @@ func (j *Job) considerRollback(b *Rebuild) (change func(*Record, *Rebuild), why 
 		return nil, fmt.Sprintf("the rebuild is %s: it cannot be rolled back", b.State)
 	case b.Reason != "":
 		return nil, "the former generation does not follow: " + b.Reason
+	}
+	keys, err := j.redriven(ctx)
+	switch {
+	case err != nil:
+		return nil, err.Error()
+	case len(keys) > 0:
+		return nil, fmt.Sprintf("dead letters of %d keys were redriven or discarded since the swap, and the former generation does not have that: %q", len(keys), keys[0])
 	}
 	return func(_ *Record, b *Rebuild) { b.State, b.RolledBack = CuttingOver, true }, ""
 }

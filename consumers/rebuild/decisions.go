@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -125,4 +127,25 @@ func (d *decisions) sort(all []consumers.DeadLetter) (unknown []consumers.DeadLe
 		}
 	}
 	return unknown, skip
+}
+
+// redriven are keys that the generation beside has in quarantine, and the one that serves does not any more: what came behind the bad event was applied there, and is on no topic of
+// dead letters any more.
+func (j *Job) redriven(ctx context.Context) ([]string, error) {
+	w := j.work
+	if w == nil || !w.running {
+		return nil, errors.New("the former generation does not follow yet: try again in a moment")
+	}
+	if err := w.decided.read(ctx); err != nil {
+		return nil, err
+	}
+	settled := map[string]bool{}
+	err := consumers.ScanLetters(ctx, j.cfg.Kafka, j.cfg.Sink, func(l consumers.Letter) error {
+		if _, marked := w.feed.fold.Quarantined(l.TopicPartition, l.Key); marked {
+			settled[l.Key] = w.decided.fate(l.TopicPartition, l.Offset) != dlq.FatePending
+		}
+		return nil
+	})
+	maps.DeleteFunc(settled, func(_ string, s bool) bool { return !s })
+	return slices.Sorted(maps.Keys(settled)), err
 }

@@ -59,7 +59,12 @@ func (l *Log) Campaign(ctx context.Context, lead func(context.Context, *Term) er
 		return fmt.Errorf("stand for leader of %s: %w", l.cfg.Sink, err)
 	}
 	cl.PauseFetchTopics(Topic(l.cfg.Sink)) // the group is what is wanted of it
-	<-ctx.Done()
+	for told := ""; ctx.Err() == nil; wait(ctx, lookAgain) {
+		if err := cl.PollFetches(ctx).Err(); err != nil && ctx.Err() == nil && err.Error() != told {
+			told = err.Error()
+			l.log.Warn("this process cannot stand for leader of the sink's rebuilds; it tries again", "group", ElectionGroup(l.cfg.Sink), "err", err)
+		}
+	}
 	stop(ctx, nil, nil)
 	cl.CloseAllowingRebalance()
 	return nil

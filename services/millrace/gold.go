@@ -100,7 +100,11 @@ func (g *goldSink) forge(ctx context.Context, a *app) (forge, io.Closer, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	r, closer, err := sink.OpenGold(*cfg, projections, a.logger)
+	serving, err := g.config.serving(ctx, *cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, closer, err := sink.OpenGold(serving, projections, a.logger)
 	if errors.Is(err, duckdb.ErrOpen) {
 		return nil, nil, fmt.Errorf("another process has the warehouse of sink %s open, and %w", g.sink, asked)
 	}
@@ -108,6 +112,17 @@ func (g *goldSink) forge(ctx context.Context, a *app) (forge, io.Closer, error) 
 		return nil, nil, err
 	}
 	return r, closer, nil
+}
+
+// serving is the configuration of the generation of a sink that serves.
+func (c *Config) serving(ctx context.Context, cfg sink.Config) (sink.Config, error) {
+	opts, err := c.Kafka.options()
+	if err != nil {
+		return cfg, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return sink.Serving(ctx, cfg, opts)
 }
 
 // remoteGold asks the process that runs the sink.

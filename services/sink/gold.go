@@ -187,7 +187,7 @@ func openEngine(cfg Config, keep []fold.Projection, logger *slog.Logger) (gold.E
 		engine, err := postgres.OpenGold(postgres.Config{URL: cfg.URL, Schema: cfg.Schema, Logger: logger})
 		return engine, io.NopCloser(nil), err
 	}
-	if _, err := os.Stat(cfg.Path); err != nil {
+	if _, err := os.Stat(cfg.Path); err != nil && cfg.generation <= 1 {
 		return nil, nil, ErrNoStore
 	}
 	b, err := kinds[cfg.Kind].open(cfg, Parts{Logger: logger}, keep, logger)

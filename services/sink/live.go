@@ -75,8 +75,10 @@ func (v *supervisor) run(ctx context.Context) error {
 			if err != nil {
 				pause = v.s.later(err)
 			}
-		} else if errors.Is(err, rebuild.ErrUnreadable) {
-			return consumers.AsSystemic(err)
+		} else if errors.Is(err, rebuild.ErrUnreadable) || consumers.Classify(err) == consumers.Systemic {
+			err = consumers.AsSystemic(fmt.Errorf("which generation serves is on topic %s, which the sink has to read and describe: %w", rebuild.Topic(v.s.cfg.Name), err))
+			v.s.show(v.now, err)
+			return err
 		}
 		if err != nil {
 			v.s.show(v.now, err)

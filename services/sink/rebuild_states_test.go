@@ -23,11 +23,11 @@ import (
 	"github.com/millrace/millrace/test/harness"
 )
 
-// memory is a kind of sink whose stores are in memory: the servers by their path.
+// memory is a kind of sink, ~memory, whose stores are in memory: the servers by their path.
 var memory sync.Map
 
 func init() {
-	kinds["memory"] = kind{role: Warehouse, needs: "path", bronze: true, serves: "sql",
+	kinds["~memory"] = kind{role: Warehouse, needs: "path", bronze: true, serves: "sql",
 		open: func(cfg Config, _ Parts, projections []fold.Projection, _ *slog.Logger) (backend, error) {
 			server, _ := memory.Load(cfg.Path)
 			m, err := server.(*sinktest.MemoryServer).Open(max(cfg.generation, 1), projections...)
@@ -57,7 +57,7 @@ func newVault(t *testing.T) *vault {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.cl.Close)
-	v := &vault{bank: b, server: sinktest.NewMemoryServer(), cfg: Config{Kind: "memory", Path: b.name}}
+	v := &vault{bank: b, server: sinktest.NewMemoryServer(), cfg: Config{Kind: "~memory", Path: b.name}}
 	memory.Store(b.name, v.server)
 	return v
 }
@@ -211,33 +211,13 @@ func TestPromise8_WhatWasDecidedAboutBadEventsIsRepeated(t *testing.T) {
 	t.Parallel()
 	v := newVault(t)
 	v.open(100)
-	bad := func(key string) {
-		v.seq++
-		r := &kgo.Record{Topic: v.topic, Key: []byte(key), Value: []byte("nothing that was framed"), Headers: []kgo.RecordHeader{{Key: "millrace-seq", Value: fmt.Append(nil, v.seq)}}}
-		if err := v.cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	bad("account-1")
-	bad("account-2")
+	v.bad("account-1")
+	v.bad("account-2")
 	v.open(100)
 	v.run(v.cfg, v.declare(""))
 	old := v.generation(1, "")
 	v.applied(old)
-	desk := dlq.New(v.name, v.kafka...)
-	keys, err := desk.Keys(t.Context(), dlq.Filter{Key: "account-1"})
-	if err != nil || len(keys) != 1 {
-		t.Fatalf("%v %v", keys, err)
-	}
-	ask := keys[0].Request(consumers.DropFirst)
-	if err := desk.Ask(t.Context(), ask); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if answers, err := desk.Wait(ctx, []consumers.Request{ask}, nil); err != nil || answers[0].Outcome != consumers.Done {
-		t.Fatalf("%+v %v", answers[0], err)
-	}
+	v.settle(dlq.Filter{Key: "account-1"})
 	before := v.letters()
 	v.recorded()
 	v.ask(rebuild.Start, nil)
@@ -254,6 +234,35 @@ func TestPromise8_WhatWasDecidedAboutBadEventsIsRepeated(t *testing.T) {
 	v.applied(v.generation(2, ""))
 	if after := v.letters(); after <= before {
 		t.Errorf("%d letters, before %d: what came behind a quarantined key is not put aside", after, before)
+	}
+}
+
+// bad writes an event that nobody can decode.
+func (v *vault) bad(key string) {
+	v.t.Helper()
+	v.seq++
+	r := &kgo.Record{Topic: v.topic, Key: []byte(key), Value: []byte("nothing that was framed"), Headers: []kgo.RecordHeader{{Key: "millrace-seq", Value: fmt.Append(nil, v.seq)}}}
+	if err := v.cl.ProduceSync(v.t.Context(), r).FirstErr(); err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+// settle drops the first event of a key that was put aside, and has the others applied.
+func (v *vault) settle(of dlq.Filter) {
+	v.t.Helper()
+	ctx, cancel := context.WithTimeout(v.t.Context(), time.Minute)
+	defer cancel()
+	desk := dlq.New(v.name, v.kafka...)
+	keys, err := desk.Keys(ctx, of)
+	if err != nil || len(keys) != 1 {
+		v.t.Fatalf("%v %v", keys, err)
+	}
+	ask := keys[0].Request(consumers.DropFirst)
+	if err := desk.Ask(ctx, ask); err != nil {
+		v.t.Fatal(err)
+	}
+	if answers, err := desk.Wait(ctx, []consumers.Request{ask}, nil); err != nil || answers[0].Outcome != consumers.Done {
+		v.t.Fatalf("%+v %v", answers[0], err)
 	}
 }
 

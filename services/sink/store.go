@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
@@ -220,6 +221,19 @@ func (st *store) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	st.backend.handler.ServeHTTP(w, r)
+}
+
+// Serving returns the configuration of the generation that serves, for who opens a store beside the sink's processes or in their place.
+func Serving(ctx context.Context, cfg Config, kafka []kgo.Opt) (Config, error) {
+	if cfg.Rebuildable() != nil || len(kafka) == 0 {
+		return cfg, nil
+	}
+	rec, err := rebuild.Open(cfg.Name, kafka...).Read(ctx)
+	if err != nil {
+		return cfg, fmt.Errorf("ask which generation of sink %s serves: %w", cfg.Name, err)
+	}
+	cfg.generation = rec.Serving
+	return cfg, nil
 }
 
 var errNoRebuild = errors.New("it has no state of its own: there is nothing to rebuild")

@@ -145,6 +145,9 @@ func VerifyHere(ctx context.Context, cfg Config, parts Parts, opts verify.Option
 	if err != nil {
 		return nil, err
 	}
+	if cfg, err = Serving(ctx, cfg, parts.Kafka); err != nil {
+		return nil, err
+	}
 	b, err := openBeside(cfg, parts, keep)
 	if err != nil {
 		return nil, err
