@@ -247,11 +247,11 @@ func checkRemove(t testing.TB, b Backend) {
 }
 
 func checkRemoveServing(t testing.TB, b Backend) {
+	first := open(t, b)
+	_, want1 := fill(t, first, "old")
 	if _, ok := b.(Generations).ReadServing(t, EntityLedger); !ok {
 		return // The store does not know which one serves.
 	}
-	first := open(t, b)
-	_, want1 := fill(t, first, "old")
 	second := openGeneration(t, b, 2)
 	_, want2 := fill(t, second, "new")
 	refuses := func(s fold.Sink, want map[string]fold.Stored) {

@@ -5,14 +5,22 @@ import (
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/projection"
+	"github.com/millrace/millrace/consumers/warehouse"
 )
 
 // copyBronze appends events as they came.
 func copyBronze(s space) string {
-	return "COPY " + s.bronze + `.events (topic, partition, "offset", key, type, event_id, seq, event_time, schema_id, headers, data, payload) FROM STDIN (FORMAT binary)`
+	return "COPY " + s.bronzeBase + ".events (" + bronzeNames + ", _headers) FROM STDIN (FORMAT binary)"
 }
 
-const bronzeColumns = 12
+// bronzeQuery is what the view of readers shows.
+func bronzeQuery(s space) string {
+	return "SELECT " + bronzeNames + " FROM " + s.bronzeBase + ".events"
+}
+
+const bronzeNames = `topic, partition, "offset", key, type, event_id, seq, event_time, schema_id, headers, data, payload`
+
+const bronzeColumns = 13 // with _headers
 
 // appendEvent appends an event as a row of bronze. Texts are made fit for Postgres; what came, byte for byte, is the payload.
 func appendEvent(b []byte, ev *consumers.Event, withData bool) []byte {
@@ -26,9 +34,14 @@ func appendEvent(b []byte, ev *consumers.Event, withData bool) []byte {
 	b = appendLong(b, ev.Seq)
 	b = appendLong(b, micros(ev.Time))
 	b = appendInt(b, int32(ev.SchemaID))
-	b = appendHeaders(b, ev)
+	exact := warehouse.ExactHeaders(ev.RecordHeaders())
+	b = appendHeaders(b, ev, exact == nil)
 	b = appendData(b, ev, withData)
-	return appendBytes(b, ev.Payload)
+	b = appendBytes(b, ev.Payload)
+	if exact == nil {
+		return appendNull(b)
+	}
+	return appendBytes(b, exact)
 }
 
 func appendData(b []byte, ev *consumers.Event, withData bool) []byte {
@@ -44,13 +57,14 @@ func appendData(b []byte, ev *consumers.Event, withData bool) []byte {
 	})
 }
 
-func appendHeaders(b []byte, ev *consumers.Event) []byte {
+// appendHeaders appends the headers as JSON; plainly says that there is no null character in them.
+func appendHeaders(b []byte, ev *consumers.Event, plainly bool) []byte {
 	if len(ev.RecordHeaders()) == 0 {
 		return appendNull(b)
 	}
 	return appendSized(b, func(b []byte) []byte {
 		start := len(b)
-		if b = projection.AppendHeadersJSON(b, ev); !nullIn(b[start:]) {
+		if b = projection.AppendHeadersJSON(b, ev); plainly || !nullIn(b[start:]) {
 			return b
 		}
 		headers := ev.Headers()

@@ -47,7 +47,7 @@ var systemicClasses = map[string]string{
 var systemicStates = map[string]string{
 	diskFull:          "the server's disk is full; make room",
 	insufficientRight: "the user lacks a right; grant it",
-	dependentObjects:  "something that others made depends on it; drop that, or give the sink another schema to build a new warehouse beside",
+	dependentObjects:  "something that others made depends on it; drop that, and make it again afterwards",
 	"58030":           "the server cannot read or write its files",
 	"58P01":           "the server misses one of its files",
 	"XX001":           "the server's data is damaged",

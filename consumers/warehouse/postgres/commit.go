@@ -94,7 +94,11 @@ func (w *Warehouse) batch(b *burst, v *view, c *fold.Commit) error {
 	// In order of their names, as the rows are in order of their keys: two transactions that met would wait for each other in one
 	// direction only.
 	for _, entity := range slices.Sorted(maps.Keys(c.Changes)) {
-		if err := stage(b, v.tables[entity], inOrder(c.Changes[entity])); err != nil {
+		put := stUpsert
+		if c.Replace {
+			put = stReplace
+		}
+		if err := stage(b, v.tables[entity], inOrder(c.Changes[entity]), put); err != nil {
 			return fmt.Errorf("%s: %w", entity, err)
 		}
 	}
@@ -114,8 +118,8 @@ func mark(b *burst, c *fold.Commit) error {
 	return b.runBinary(stQuarantine, quarantine(c)...)
 }
 
-// stage copies changes into the staging table, and has them stored from there.
-func stage(b *burst, t *table, changes []fold.Change) error {
+// stage copies changes into the staging table, and has them stored from there by one of two statements.
+func stage(b *burst, t *table, changes []fold.Change, put string) error {
 	if len(changes) == 0 {
 		return nil
 	}
@@ -129,7 +133,7 @@ func stage(b *burst, t *table, changes []fold.Change) error {
 	if err != nil {
 		return err
 	}
-	return b.run(stUpsert + t.entity)
+	return b.run(put + t.entity)
 }
 
 // inOrder returns the changes in the order of the index. The fold has them so already.

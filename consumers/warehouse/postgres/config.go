@@ -16,6 +16,9 @@ import (
 
 var (
 	_ fold.Sink         = (*Warehouse)(nil)
+	_ fold.Snapshotter  = (*Warehouse)(nil)
+	_ fold.EventKeeper  = (*Warehouse)(nil)
+	_ fold.Generational = (*Warehouse)(nil)
 	_ warehouse.Querier = (*Warehouse)(nil)
 )
 
@@ -36,9 +39,12 @@ type Config struct {
 	// URL is the connection string, as a URL or as keyword=value. It names the primary, directly or through a pooler in session mode: a
 	// connection keeps staging tables and prepared statements. Required.
 	URL string
-	// Schema stands before the names of the warehouse's schemas: with "shop" they are shop_bronze, shop_silver, shop_silver_base and
-	// shop_millrace. Default: bronze, silver, silver_base, millrace.
+	// Schema stands before the names of the warehouse's schemas: with "shop" they are shop_bronze, shop_bronze_base, shop_silver, shop_silver_base and
+	// shop_millrace. Default: bronze, bronze_base, silver, silver_base, millrace.
 	Schema string
+	// Generation is the number of the build, from 1. Those after the first have schemas of their own (bronze_base_g2, silver_base_g2, millrace_g2); what readers know
+	// by name is the same for all, and shows the one that serves. Default 1.
+	Generation int
 	// Bronze says what is kept of events. Default BronzeJSON.
 	Bronze Bronze
 	// Projections are the entities with a silver table. Events of topics without one are kept in bronze.
@@ -52,6 +58,8 @@ type Config struct {
 	CommitTimeout time.Duration
 	// ClaimPatience is how long a claim waits for a commit of the partition's former owner before it ends that one's connection. Default 5 s.
 	ClaimPatience time.Duration
+	// ServePatience is how long Serve waits for transactions that began before, and for those that read the views. Default 30 s.
+	ServePatience time.Duration
 	// MaxQueries is the number of queries of users that run at a time. Default 4.
 	MaxQueries int
 	// Logger gets start, stop and what an operator should know. Default: nothing is logged.
@@ -65,6 +73,9 @@ func (c Config) WithDefaults() Config {
 	if c.Bronze == "" {
 		c.Bronze = BronzeJSON
 	}
+	if c.Generation == 0 {
+		c.Generation = 1
+	}
 	if c.Connections == 0 {
 		c.Connections = 8
 	}
@@ -76,6 +87,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.ClaimPatience == 0 {
 		c.ClaimPatience = 5 * time.Second
+	}
+	if c.ServePatience == 0 {
+		c.ServePatience = 30 * time.Second
 	}
 	if c.MaxQueries == 0 {
 		c.MaxQueries = 4
@@ -115,8 +129,8 @@ func (c Config) validate() error {
 	if err := CheckBronze(c.Bronze); err != nil {
 		return fmt.Errorf("postgres: Bronze: %w", err)
 	}
-	if c.Connections < 0 || c.MaxQueries < 0 || c.ConnectTimeout < 0 || c.CommitTimeout < 0 || c.ClaimPatience < 0 {
-		return errors.New("postgres: Connections, MaxQueries and the timeouts cannot be negative")
+	if c.Generation < 0 || c.Connections < 0 || c.MaxQueries < 0 || c.ConnectTimeout < 0 || c.CommitTimeout < 0 || c.ClaimPatience < 0 || c.ServePatience < 0 {
+		return errors.New("postgres: Generation, Connections, MaxQueries and the timeouts cannot be negative")
 	}
 	seen, views := map[string]bool{}, map[string]string{}
 	for _, p := range c.Projections {

@@ -24,6 +24,7 @@ const (
 	stCommit     = "millrace_commit"
 	stCopy       = "millrace_copy_"
 	stUpsert     = "millrace_upsert_"
+	stReplace    = "millrace_replace_"
 	stLoad       = "millrace_load_"
 )
 
@@ -109,6 +110,7 @@ func (w *Warehouse) prepareLane(ctx context.Context, conn *pgx.Conn) error {
 	}
 	for e, t := range v.tables {
 		statements[stCopy+e], statements[stUpsert+e], statements[stLoad+e] = t.copyStatement(), t.upsertStatement(w.space), t.loadStatement(w.space)
+		statements[stReplace+e] = t.replaceStatement(w.space)
 	}
 	p := pg.StartPipeline(ctx)
 	for name, sql := range statements {

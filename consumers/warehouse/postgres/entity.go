@@ -44,14 +44,19 @@ func (w *Warehouse) makeEntity(ctx context.Context, tx pgx.Tx, p fold.Projection
 	if err != nil {
 		return err
 	}
-	t, err := newTable(p, baseName(p), s, 0)
+	t, err := newTable(p, w.baseName(p), s, 0)
 	if err != nil {
 		return err
 	}
-	for _, sql := range []string{t.create(w.space), "CREATE VIEW " + t.view(w.space) + " AS " + t.viewQuery(w.space)} {
-		if _, err := tx.Exec(ctx, sql); err != nil {
-			return err
-		}
+	if _, err := tx.Exec(ctx, t.create(w.space)); err != nil {
+		return err
+	}
+	serves, err := w.serves(ctx, tx)
+	if err == nil && serves {
+		err = show(ctx, tx, t.view(w.space), t.viewQuery(w.space))
+	}
+	if err != nil {
+		return err
 	}
 	columns, err := json.Marshal(s)
 	if err != nil {
@@ -62,15 +67,20 @@ func (w *Warehouse) makeEntity(ctx context.Context, tx pgx.Tx, p fold.Projection
 	return err
 }
 
-// baseName is the table of a generation: the entity, and the beginning of the digest that it was made for.
-func baseName(p fold.Projection) string {
+// baseName is the table of an entity: its name, the beginning of the digest that it was made for, and the generation, so that gold takes one of
+// another for what it is.
+func (w *Warehouse) baseName(p fold.Projection) string {
 	digest := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'
 	}, strings.ToLower(p.Digest()))
-	return identifier(p.Entity() + "_" + digest[:min(len(digest), 12)])
+	name := p.Entity() + "_" + digest[:min(len(digest), 12)]
+	if w.space.generation > 1 {
+		name += fmt.Sprintf("_g%d", w.space.generation)
+	}
+	return identifier(name)
 }
 
 // shapeOf is the shape of a new table.

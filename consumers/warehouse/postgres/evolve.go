@@ -176,17 +176,26 @@ func (w *Warehouse) alter(ctx context.Context, tx pgx.Tx, t *table, steps []step
 	if len(changes) == 0 {
 		return nil
 	}
-	v := viewOf{tx: tx, name: t.view(w.space)}
-	if err := v.remember(ctx); err != nil {
+	serves, err := w.serves(ctx, tx)
+	if err != nil {
 		return err
 	}
-	if widened { // Postgres changes no column that a view shows
+	v := viewOf{tx: tx, name: t.view(w.space)}
+	if serves {
+		if err := v.remember(ctx); err != nil {
+			return err
+		}
+	}
+	if widened && serves { // Postgres changes no column that a view shows
 		if _, err := tx.Exec(ctx, "DROP VIEW "+v.name); err != nil {
 			return err
 		}
 	}
 	if _, err := tx.Exec(ctx, "ALTER TABLE "+t.full(w.space)+" "+strings.Join(changes, ", ")); err != nil {
 		return err
+	}
+	if !serves {
+		return nil
 	}
 	if _, err := tx.Exec(ctx, "CREATE OR REPLACE VIEW "+v.name+v.options()+" AS "+t.viewQuery(w.space)); err != nil {
 		return err
@@ -207,50 +216,6 @@ func (w *Warehouse) checkStep(ctx context.Context, tx pgx.Tx, t *table, st step)
 	}
 	if found {
 		return fmt.Errorf("%w: column %s holds values that have no exact %s", ErrRebuild, st.column, st.to)
-	}
-	return nil
-}
-
-// viewOf remembers what others have made of a view.
-type viewOf struct {
-	tx       pgx.Tx
-	name     string
-	settings []string
-	grants   []string
-	comment  *string
-}
-
-func (v *viewOf) remember(ctx context.Context) error {
-	err := v.tx.QueryRow(ctx, "SELECT coalesce(reloptions, '{}'), obj_description(oid, 'pg_class') FROM pg_class WHERE oid = to_regclass($1)", v.name).Scan(&v.settings, &v.comment)
-	if err != nil {
-		return fmt.Errorf("look at view %s: %w", v.name, err)
-	}
-	rows, err := v.tx.Query(ctx, `SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, $1::text, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(g.rolname) END,
-		CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-		FROM pg_class c, aclexplode(c.relacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee WHERE c.oid = to_regclass($1) AND a.grantee <> c.relowner`, v.name)
-	if err != nil {
-		return err
-	}
-	v.grants, err = pgx.CollectRows(rows, pgx.RowTo[string])
-	return err
-}
-
-func (v *viewOf) options() string {
-	if len(v.settings) == 0 {
-		return ""
-	}
-	return " WITH (" + strings.Join(v.settings, ", ") + ")"
-}
-
-// grant gives a view that was made anew what the one before had.
-func (v *viewOf) grant(ctx context.Context) error {
-	if v.comment != nil {
-		v.grants = append(v.grants, "COMMENT ON VIEW "+v.name+" IS '"+strings.ReplaceAll(*v.comment, "'", "''")+"'")
-	}
-	for _, g := range v.grants {
-		if _, err := v.tx.Exec(ctx, g); err != nil {
-			return err
-		}
 	}
 	return nil
 }

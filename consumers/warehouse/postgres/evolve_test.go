@@ -126,7 +126,7 @@ func TestADeclarationThatRowsCannotFollowNeedsARebuild(t *testing.T) {
 			commit(t, w, put("item", items, claim(t, w, items).Epoch, 0, "k", int64(1)<<53+1, big.NewRat(1, 4), "x"))
 			cfg.Projections = []fold.Projection{c.next}
 			wantRefused(t, cfg, ErrRebuild, c.text)
-			wantRefused(t, cfg, nil, "give the sink another schema")
+			wantRefused(t, cfg, nil, "as another generation")
 			// It is as it was, and the process that has it open goes on.
 			commit(t, w, put("item", items, claim(t, w, items).Epoch, 1, "k", int64(2), big.NewRat(1, 4), "y"))
 		})

@@ -34,7 +34,7 @@ func OpenGold(cfg Config) (*Gold, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, consumers.AsSystemic(err)
 	}
-	return newGold(&Warehouse{cfg: cfg, space: spaceOf(cfg.Schema)}), nil
+	return newGold(&Warehouse{cfg: cfg, space: spaceOf(cfg.Schema, 1)}), nil
 }
 
 func newGold(w *Warehouse) *Gold {
@@ -61,8 +61,17 @@ func (g *Gold) Base(name string) string { return g.base + "." + quote(name) }
 // Temp implements gold.Engine.
 func (*Gold) Temp(name string) string { return "pg_temp." + quote(identifier(name)) }
 
-// Meta implements gold.Engine.
-func (g *Gold) Meta(name string) string { return g.w.space.millrace + "." + quote(name) }
+// Meta implements gold.Engine. What gold remembers belongs to all generations. The sink's own tables are those of the one that serves, which is known within
+// a transaction only.
+func (g *Gold) Meta(name string) string {
+	if name == "gold" {
+		return g.w.space.root + "." + quote(name)
+	}
+	return servingSchema + "." + quote(name)
+}
+
+// servingSchema stands for the schema of the generation that serves.
+const servingSchema = `"millrace of the generation that serves"`
 
 // InPlace implements gold.Engine: a transaction that is REPEATABLE READ finds a table empty that was filled after it began, and the view leads
 // it there.
@@ -98,7 +107,7 @@ const (
 func (g *Gold) lock(ctx context.Context, conn *pgx.Conn) error {
 	for try := 1; ; try++ {
 		var alone bool
-		if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", g.w.space.lockID("gold")).Scan(&alone); err != nil || alone {
+		if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", g.w.space.sharedID("gold")).Scan(&alone); err != nil || alone {
 			return err
 		}
 		if try == lockTries {
@@ -142,7 +151,11 @@ func (g *Gold) transaction(ctx context.Context, conn *pgx.Conn, mode pgx.TxAcces
 	if err != nil {
 		return err
 	}
-	if err := f(&goldTx{g, conn}); err != nil {
+	serving, err := g.w.servingOf(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if err := f(&goldTx{g, conn, spaceOf(g.w.cfg.Schema, serving).millrace}); err != nil {
 		return err // the end of the session is the end of the transaction
 	}
 	return tx.Commit(ctx)
@@ -152,7 +165,7 @@ func (g *Gold) transaction(ctx context.Context, conn *pgx.Conn, mode pgx.TxAcces
 func (g *Gold) prepare(ctx context.Context, conn *pgx.Conn) error {
 	var silver, done, view, base bool
 	err := conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL, to_regnamespace($3) IS NOT NULL, to_regnamespace($4) IS NOT NULL",
-		g.Meta("entities"), g.Meta("gold"), g.view, g.base).Scan(&silver, &done, &view, &base)
+		g.w.space.root+".serving", g.Meta("gold"), g.view, g.base).Scan(&silver, &done, &view, &base)
 	switch {
 	case err != nil:
 		return err
@@ -172,7 +185,7 @@ func (g *Gold) prepare(ctx context.Context, conn *pgx.Conn) error {
 	if len(steps) == 0 {
 		return nil
 	}
-	if _, err := conn.PgConn().Exec(ctx, fmt.Sprintf("BEGIN; SELECT pg_advisory_xact_lock(%d); %s; COMMIT", g.w.space.lockID("make gold"), strings.Join(steps, "; "))).ReadAll(); err != nil {
+	if _, err := conn.PgConn().Exec(ctx, fmt.Sprintf("BEGIN; SELECT pg_advisory_xact_lock(%d); %s; COMMIT", g.w.space.sharedID("make gold"), strings.Join(steps, "; "))).ReadAll(); err != nil {
 		return fmt.Errorf("make the schemas of gold: %w", err)
 	}
 	return nil
@@ -218,8 +231,9 @@ func (e *statementError) Unwrap() error { return e.err }
 
 // goldTx is a transaction on a connection.
 type goldTx struct {
-	g    *Gold
-	conn *pgx.Conn
+	g       *Gold
+	conn    *pgx.Conn
+	serving string // the schema of the generation that serves
 }
 
 // declareCursor begins a statement that takes nothing but one query.
@@ -274,6 +288,7 @@ func located(err error, sql string) error {
 
 // Exec implements gold.Tx.
 func (t *goldTx) Exec(ctx context.Context, sql string, args ...string) error {
+	sql = strings.ReplaceAll(sql, servingSchema, t.serving)
 	if len(args) == 0 {
 		return execute(ctx, t.conn.PgConn(), sql)
 	}
@@ -291,6 +306,7 @@ func anys(args []string) []any {
 
 // Rows implements gold.Tx. Values come in their text form.
 func (t *goldTx) Rows(ctx context.Context, sql string, args ...string) (out [][]string, err error) {
+	sql = strings.ReplaceAll(sql, servingSchema, t.serving)
 	params := make([][]byte, len(args))
 	for i, a := range args {
 		params[i] = []byte(a)

@@ -1,10 +1,11 @@
--- The tables and functions that are the same in every warehouse. {m} and {b} stand for the schemas millrace and bronze.
+-- The tables and functions that are the same in every warehouse. {m} and {b} stand for the schemas
+-- millrace and bronze_base of a generation.
 
 CREATE TABLE {m}.layout (
 	version    int    NOT NULL,            -- of this file
 	generation bigint NOT NULL DEFAULT 1   -- counts changes of tables that are written to
 );
-INSERT INTO {m}.layout (version) VALUES (1);
+INSERT INTO {m}.layout (version) VALUES (2);
 
 CREATE TABLE {m}.positions (
 	topic     text COLLATE "C" NOT NULL,
@@ -49,7 +50,8 @@ CREATE TABLE {b}.events (
 	schema_id  int,
 	headers    json,
 	data       json,
-	payload    bytea
+	payload    bytea,
+	_headers   bytea                         -- where JSON does not tell the headers byte for byte
 );
 
 -- advance compares and sets epoch and position of a batch, in the batch's transaction.

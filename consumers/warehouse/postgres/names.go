@@ -48,20 +48,39 @@ func checkName(name string) error {
 	return nil
 }
 
-// space is where a warehouse lives in its database: four schemas.
-type space struct{ millrace, bronze, silver, base string }
+// space is where a generation of a warehouse lives in its database, as names of schemas.
+type space struct {
+	generation int
+	// millrace, bronzeBase and base hold the generation's own tables.
+	millrace, bronzeBase, base string
+	// bronze and silver hold the views of readers, root knows which generation they show, and what gold remembers. All generations share them. root is millrace of
+	// the first one.
+	root, bronze, silver string
+}
 
 // spaceOf names the schemas, quoted; prefix is Config.Schema.
-func spaceOf(prefix string) space {
+func spaceOf(prefix string, generation int) space {
 	if prefix != "" {
 		prefix += "_"
 	}
-	return space{quote(prefix + "millrace"), quote(prefix + "bronze"), quote(prefix + "silver"), quote(prefix + "silver_base")}
+	suffix := ""
+	if generation > 1 {
+		suffix = fmt.Sprintf("_g%d", generation)
+	}
+	return space{
+		generation: generation, millrace: quote(prefix + "millrace" + suffix), bronzeBase: quote(prefix + "bronze_base" + suffix), base: quote(prefix + "silver_base" + suffix),
+		root: quote(prefix + "millrace"), bronze: quote(prefix + "bronze"), silver: quote(prefix + "silver"),
+	}
 }
 
-// lockID is the number of an advisory lock of the warehouse.
-func (s space) lockID(what ...any) int64 {
-	sum := sha256.Sum256([]byte(fmt.Sprintf("millrace warehouse %s %q", s.millrace, what)))
+// lockID is the number of an advisory lock of the generation.
+func (s space) lockID(what ...any) int64 { return lockOf(s.millrace, what) }
+
+// sharedID is the number of an advisory lock that all generations share.
+func (s space) sharedID(what string) int64 { return lockOf(s.root, []any{"all generations", what}) }
+
+func lockOf(schema string, what []any) int64 {
+	sum := sha256.Sum256([]byte(fmt.Sprintf("millrace warehouse %s %q", schema, what)))
 	return int64(binary.BigEndian.Uint64(sum[:8]))
 }
 

@@ -81,7 +81,7 @@ func TestAChangedDeclarationNeedsARebuild(t *testing.T) {
 	open(orders) // the same again
 	changed := orders
 	changed.digest = "fedcba9876543210"
-	wantRefused(t, Config{URL: url, Projections: []fold.Projection{changed}}, ErrRebuild, "give the sink another schema")
+	wantRefused(t, Config{URL: url, Projections: []fold.Projection{changed}}, ErrRebuild, "as another generation")
 
 	refunds := declared{entity: "refund", topic: orders.topic, digest: "1", columns: orders.columns}
 	w := open(orders, refunds) // nothing of the topic has gone by
@@ -152,7 +152,7 @@ func TestARoleWithoutRightsOnTheDatabase(t *testing.T) {
 	t.Cleanup(func() { run(t, conn, "DROP OWNED BY sink_only; DROP ROLE sink_only") })
 	mine := strings.Replace(dsn, "postgres@", "sink_only@", 1)
 	wantRefused(t, Config{URL: mine}, nil, "the user lacks a right")
-	for _, s := range []string{"millrace", "bronze", "silver", "silver_base"} {
+	for _, s := range []string{"millrace", "bronze", "bronze_base", "silver", "silver_base"} {
 		run(t, conn, "CREATE SCHEMA "+s+" AUTHORIZATION sink_only")
 	}
 	w := openAt(t, Config{URL: mine, Projections: []fold.Projection{orders}})

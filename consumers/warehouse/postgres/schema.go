@@ -18,7 +18,7 @@ import (
 var layoutSQL string
 
 // layoutVersion is the version of the tables that are the same in every warehouse.
-const layoutVersion = 1
+const layoutVersion = 2
 
 // minVersion is the oldest server there is support for, as server_version_num.
 const minVersion = 140000
@@ -78,7 +78,7 @@ func (w *Warehouse) inspect(ctx context.Context, conn *pgx.Conn) (v *view, missi
 	if version != layoutVersion {
 		return nil, false, consumers.AsSystemic(fmt.Errorf("the warehouse has layout %d, this program knows %d", version, layoutVersion))
 	}
-	stored, err := w.readEntities(ctx, conn)
+	stored, err := readEntities(ctx, conn, w.space)
 	if err != nil {
 		return nil, false, err
 	}
@@ -95,21 +95,21 @@ func (w *Warehouse) inspect(ctx context.Context, conn *pgx.Conn) (v *view, missi
 	return v, missing, nil
 }
 
-func (w *Warehouse) readEntities(ctx context.Context, conn *pgx.Conn) (map[string]storedEntity, error) {
-	rows, err := conn.Query(ctx, "SELECT entity, topic, digest, base_table, columns FROM "+w.space.millrace+".entities")
+func readEntities(ctx context.Context, conn *pgx.Conn, s space) (map[string]storedEntity, error) {
+	rows, err := conn.Query(ctx, "SELECT entity, topic, digest, base_table, columns FROM "+s.millrace+".entities")
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]storedEntity{}
 	var entity string
 	var columns []byte
-	var s storedEntity
-	_, err = pgx.ForEachRow(rows, []any{&entity, &s.topic, &s.digest, &s.name, &columns}, func() error {
-		s.shape = shape{}
-		if err := json.Unmarshal(columns, &s.shape); err != nil {
-			return fmt.Errorf("entity %s: its columns in %s.entities: %w", entity, w.space.millrace, err)
+	var e storedEntity
+	_, err = pgx.ForEachRow(rows, []any{&entity, &e.topic, &e.digest, &e.name, &columns}, func() error {
+		e.shape = shape{}
+		if err := json.Unmarshal(columns, &e.shape); err != nil {
+			return fmt.Errorf("entity %s: its columns in %s.entities: %w", entity, s.millrace, err)
 		}
-		out[entity] = s
+		out[entity] = e
 		return nil
 	})
 	return out, err
@@ -141,10 +141,13 @@ func (w *Warehouse) change(ctx context.Context, conn *pgx.Conn) (v *view, err er
 		if err := w.stopCommits(ctx, tx); err != nil {
 			return err
 		}
+		if err := w.lockServing(ctx, tx); err != nil {
+			return err
+		}
 		if err := w.makeLayout(ctx, tx); err != nil {
 			return err
 		}
-		stored, err := w.readEntities(ctx, conn)
+		stored, err := readEntities(ctx, conn, w.space)
 		if err != nil {
 			return err
 		}
@@ -183,7 +186,8 @@ func (w *Warehouse) stopCommits(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (w *Warehouse) makeLayout(ctx context.Context, tx pgx.Tx) error {
-	for _, schema := range []string{w.space.millrace, w.space.bronze, w.space.silver, w.space.base} {
+	s := w.space
+	for _, schema := range []string{s.root, s.bronze, s.silver, s.millrace, s.bronzeBase, s.base} {
 		var exists bool
 		if err := tx.QueryRow(ctx, "SELECT to_regnamespace($1) IS NOT NULL", schema).Scan(&exists); err != nil {
 			return err
@@ -195,10 +199,23 @@ func (w *Warehouse) makeLayout(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 	}
-	var exists bool
-	if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", w.space.millrace+".layout").Scan(&exists); err != nil || exists {
+	var pointer, layout bool
+	if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL", s.root+".serving", s.millrace+".layout").Scan(&pointer, &layout); err != nil {
 		return err
 	}
-	_, err := tx.Conn().PgConn().Exec(ctx, strings.NewReplacer("{m}", w.space.millrace, "{b}", w.space.bronze).Replace(layoutSQL)).ReadAll()
-	return err
+	if !pointer { // the first generation that there is serves
+		if _, err := tx.Exec(ctx, fmt.Sprintf("CREATE TABLE %s.serving AS SELECT %d AS generation", s.root, s.generation)); err != nil {
+			return err
+		}
+	}
+	if layout {
+		return nil
+	}
+	if _, err := tx.Conn().PgConn().Exec(ctx, strings.NewReplacer("{m}", s.millrace, "{b}", s.bronzeBase).Replace(layoutSQL)).ReadAll(); err != nil {
+		return err
+	}
+	if serves, err := w.serves(ctx, tx); err != nil || !serves {
+		return err
+	}
+	return show(ctx, tx, s.bronze+".events", bronzeQuery(s))
 }

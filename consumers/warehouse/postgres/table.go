@@ -7,7 +7,7 @@ import (
 	"github.com/millrace/millrace/consumers/projection"
 )
 
-// table is one generation of an entity: the table in silver_base, and the statements on it.
+// table is an entity of a generation: the table in silver_base, and the statements on it.
 type table struct {
 	entity string
 	name   string // in silver_base
@@ -94,7 +94,12 @@ func (t *table) copyStatement() string {
 // which is the order of the index.
 //
 // Promise 4: a state that was stored already, or overtaken, changes nothing.
-func (t *table) upsertStatement(s space) string {
+func (t *table) upsertStatement(s space) string { return t.putStatement(s, ">") }
+
+// replaceStatement stores the staged rows where there is none of a greater version: they were folded anew.
+func (t *table) replaceStatement(s space) string { return t.putStatement(s, ">=") }
+
+func (t *table) putStatement(s space, newer string) string {
 	names := t.written()
 	sets := make([]string, 0, len(names))
 	for _, n := range names[1:] {
@@ -102,19 +107,26 @@ func (t *table) upsertStatement(s space) string {
 	}
 	list := strings.Join(names, ", ")
 	return "INSERT INTO " + t.full(s) + " AS t (" + list + ") SELECT " + list + " FROM pg_temp." + quote(t.stage) +
-		" ON CONFLICT (_key) DO UPDATE SET " + strings.Join(sets, ", ") + " WHERE excluded._version > t._version"
+		" ON CONFLICT (_key) DO UPDATE SET " + strings.Join(sets, ", ") + " WHERE excluded._version " + newer + " t._version"
 }
 
 // loadStatement reads the states of a list of keys. What is held as jsonb comes from _exact.
 func (t *table) loadStatement(s space) string {
-	names := append([]string{}, headNames...)
+	return t.readStatement(s, "_key") + " WHERE _key = ANY($1)"
+}
+
+// allStatement reads all states, by their whole keys.
+func (t *table) allStatement(s space) string { return t.readStatement(s, "coalesce(_long_key, _key)") }
+
+func (t *table) readStatement(s space, key string) string {
+	names := append([]string{key}, headNames[1:]...)
 	names = append(names, "_exact")
 	for i, c := range t.cols {
 		if !heldAsJSON(c.Type) {
 			names = append(names, quote(t.names[i]))
 		}
 	}
-	return "SELECT " + strings.Join(names, ", ") + " FROM " + t.full(s) + " WHERE _key = ANY($1)"
+	return "SELECT " + strings.Join(names, ", ") + " FROM " + t.full(s)
 }
 
 // sqlType is how Postgres keeps a column.

@@ -47,7 +47,7 @@ func Open(cfg Config) (*Warehouse, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, consumers.AsSystemic(err)
 	}
-	w := &Warehouse{cfg: cfg, space: spaceOf(cfg.Schema), metrics: newMetrics(cfg.Registerer), slots: make(chan struct{}, cfg.MaxQueries)}
+	w := &Warehouse{cfg: cfg, space: spaceOf(cfg.Schema, cfg.Generation), metrics: newMetrics(cfg.Registerer), slots: make(chan struct{}, cfg.MaxQueries)}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
 	v, err := w.prepare(ctx)
@@ -57,11 +57,11 @@ func Open(cfg Config) (*Warehouse, error) {
 	}
 	if err != nil {
 		if errors.Is(err, ErrRebuild) {
-			err = consumers.AsSystemic(fmt.Errorf("%w; give the sink another schema, and it builds a new warehouse beside from the start of its topics", err))
+			err = consumers.AsSystemic(fmt.Errorf("%w: as another generation, in tables of its own, while this one serves (millrace rebuild)", err))
 		}
 		return nil, doing(err, "open warehouse")
 	}
-	cfg.Logger.Info("warehouse opened", "kind", "postgres", "entities", len(v.tables))
+	cfg.Logger.Info("warehouse opened", "kind", "postgres", "generation", cfg.Generation, "entities", len(v.tables))
 	return w, nil
 }
 
@@ -123,6 +123,18 @@ func (w *Warehouse) look(ctx context.Context, cause error) error {
 	return fmt.Errorf("%w; the batch is tried again", cause)
 }
 
+// eachPosition reads the positions of a generation.
+func eachPosition(ctx context.Context, conn *pgx.Conn, s space, to map[consumers.TopicPartition]int64) error {
+	rows, err := conn.Query(ctx, "SELECT topic, partition, next FROM "+s.millrace+".positions WHERE next >= 0")
+	if err != nil {
+		return err
+	}
+	var tp consumers.TopicPartition
+	var next int64
+	_, err = pgx.ForEachRow(rows, []any{&tp.Topic, &tp.Partition, &next}, func() error { to[tp] = next; return nil })
+	return err
+}
+
 // Positions implements fold.Sink.
 func (w *Warehouse) Positions(ctx context.Context) (map[consumers.TopicPartition]int64, error) {
 	if err := w.enter(); err != nil {
@@ -130,16 +142,7 @@ func (w *Warehouse) Positions(ctx context.Context) (map[consumers.TopicPartition
 	}
 	defer w.leave()
 	out := map[consumers.TopicPartition]int64{}
-	err := w.transaction(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, "SELECT topic, partition, next FROM "+w.space.millrace+".positions WHERE next >= 0")
-		if err != nil {
-			return err
-		}
-		var tp consumers.TopicPartition
-		var next int64
-		_, err = pgx.ForEachRow(rows, []any{&tp.Topic, &tp.Partition, &next}, func() error { out[tp] = next; return nil })
-		return err
-	})
+	err := w.transaction(ctx, func(tx pgx.Tx) error { return eachPosition(ctx, tx.Conn(), w.space, out) })
 	if err != nil {
 		return nil, doing(err, "read positions")
 	}

@@ -78,7 +78,7 @@ func warehousePrimary(ctx context.Context, w *warehouse) ([]Finding, error) {
 
 // schemas are those of the warehouse.
 func (w *warehouse) schemas() []string {
-	names := []string{"bronze", "silver", "silver_base", "millrace"}
+	names := []string{"bronze", "bronze_base", "silver", "silver_base", "millrace"}
 	if w.cfg.Schema != "" {
 		for i, n := range names {
 			names[i] = w.cfg.Schema + "_" + n
