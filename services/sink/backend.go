@@ -90,7 +90,7 @@ func checkPostgres(cfg Config) error { return postgres.CheckURL(cfg.URL) }
 
 func openPostgres(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
 	w, err := postgres.Open(postgres.Config{
-		URL: cfg.URL, Schema: cfg.Schema, Bronze: postgres.Bronze(cfg.Bronze), Projections: projections, Connections: cfg.Connections, Logger: logger,
+		URL: cfg.URL, Schema: cfg.Schema, Generation: cfg.generation, Bronze: postgres.Bronze(cfg.Bronze), Projections: projections, Connections: cfg.Connections, Logger: logger,
 		Registerer: cfg.metrics,
 	})
 	if err != nil {

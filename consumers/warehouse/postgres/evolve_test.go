@@ -178,6 +178,8 @@ func TestChangesOfTablesAreABarrier(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- w.Commit(context.Background(), put("item", items, c.Epoch, 0, "k", int64(1))) }()
 	<-entered
+	// What was sent may not have been run yet: it is at work when it holds its lock.
+	until(t, conn, "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.mode = 'ShareLock')")
 	opened := make(chan *Warehouse, 1)
 	go func() {
 		next, err := Open(Config{URL: url, Projections: []fold.Projection{tell(t, "a int", "b int"), orders}})
