@@ -171,6 +171,9 @@ func (c *Config) sinks(names []string, opts []kgo.Opt, registry *registry.Client
 		if h := one.VerifyHandler(); h != nil {
 			server.Handle("/v1/sinks/"+name+"/verify", h)
 		}
+		if h := one.StateHandler(); h != nil {
+			server.Handle("/v1/sinks/"+name+"/state", h)
+		}
 		out = append(out, named{"sink " + name, one, sinkAt(name)})
 	}
 	return out, nil

@@ -72,7 +72,7 @@ func names(cmd *cobra.Command) []string {
 // usageTemplate is cobra's without the line "millrace migrate [flags]" for a command that is only the parent of others. The relay
 // and a rebuild are both.
 func usageTemplate(root *cobra.Command) string {
-	return strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", `{{if and .Runnable (or (not .HasAvailableSubCommands) (eq .Name "relay" "rebuild" "backfill"))}}`, 1)
+	return strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", `{{if and .Runnable (or (not .HasAvailableSubCommands) (eq .Name "relay") (eq .Name "rebuild") (eq .Name "backfill"))}}`, 1)
 }
 
 // withExamples gives the commands that cobra makes by itself what all others have.

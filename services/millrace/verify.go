@@ -38,23 +38,22 @@ type verifiedAll struct {
 func newVerify(a *app) *cobra.Command {
 	var v verifying
 	cmd := &cobra.Command{
-		Use:   "verify [SINK...]",
-		Short: "Compare outbox, topics and sinks: counts, checksums, and the keys that differ",
-		Long: `Compare outbox, topics and sinks at one point: what the outbox retains with its
-topics, and every state that a sink holds with what its topics make of that key,
-folded anew. Where a sink keeps events, their rows are compared with the
-offsets. It says what differs, for which keys, and since when. What is
-quarantined or was discarded is known from the dead letters and is no
-difference.
+		Use:   "verify [SINK]...",
+		Short: "Compare sinks with their topics: counts, checksums, and the keys that differ",
+		Long: `Compare sinks with their topics at one point: every state that a sink holds with
+what its topics make of that key, folded anew. Where a sink keeps events, their
+rows are compared with the offsets. It says what differs, for which keys, and
+since when. What is quarantined or was discarded is known from the dead letters
+and is no difference.
 
-Without SINK: all outboxes and sinks. The sink goes on meanwhile. An embedded
+Without SINK: all of them. The sink goes on meanwhile. An embedded
 one (duckdb, bleve) is asked in its process; where none runs, its store is
 opened here.
 
 Exit status 1 if something differs, or could not be compared.
 Next: millrace repair SINK --differences`,
 		Example: "  millrace verify\n  millrace verify warehouse --sample 1/16\n  millrace verify search --entity order -o json",
-		Args:    takes("[SINK...]"),
+		Args:    takes("[SINK]..."),
 	}
 	out := output(cmd)
 	cmd.Flags().StringVar(&v.url, "url", "", "`URL` where the sinks' process serves HTTP (default: http.listen)")

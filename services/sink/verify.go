@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/consumers/rebuild"
 	"github.com/millrace/millrace/consumers/verify"
 )
 
@@ -141,14 +142,20 @@ func VerifyHere(ctx context.Context, cfg Config, parts Parts, opts verify.Option
 	if err := errors.Join(cfg.Check(), cfg.Available()); err != nil {
 		return nil, err
 	}
+	parts.Metrics, cfg.metrics = nil, nil
 	keep, _, err := cfg.Resolve(parts.Projections)
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Rebuildable() == nil {
+		if err := sameDeclarations(ctx, cfg, parts, keep); err != nil {
+			return nil, err
+		}
+	}
 	if cfg, err = Serving(ctx, cfg, parts.Kafka); err != nil {
 		return nil, err
 	}
-	b, err := openBeside(cfg, parts, keep)
+	b, err := kinds[cfg.Kind].open(cfg, parts, keep, parts.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -156,8 +163,20 @@ func VerifyHere(ctx context.Context, cfg Config, parts Parts, opts verify.Option
 	return verify.Run(ctx, cfg.verify(parts, b.sink, keep), opts)
 }
 
-// openBeside opens the store without consuming.
-func openBeside(cfg Config, parts Parts, keep []fold.Projection) (backend, error) {
-	parts.Metrics, cfg.metrics = nil, nil
-	return kinds[cfg.Kind].open(cfg, parts, keep, parts.Logger)
+// sameDeclarations refuses a generation that serves by others than the declarations that are configured: it is opened by them.
+func sameDeclarations(ctx context.Context, cfg Config, parts Parts, keep []fold.Projection) error {
+	rec, err := rebuild.Open(cfg.Name, parts.Kafka...).Read(ctx)
+	if err != nil {
+		return err
+	}
+	g := rec.Generations[rec.Serving]
+	if g == nil {
+		return nil
+	}
+	for _, p := range keep {
+		if g.Digests[p.Entity()] != p.Digest() {
+			return fmt.Errorf("the declaration of %s is not the one that serves: run the sink and verify it there, or rebuild it (millrace rebuild --plan %s)", p.Entity(), cfg.Name)
+		}
+	}
+	return nil
 }
