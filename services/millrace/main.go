@@ -107,7 +107,7 @@ New here? "millrace demo" shows all of it on this machine, with nothing to set u
 	root.SetHelpCommandGroupID("set")
 	root.SetCompletionCommandGroupID("set")
 	group(root, "run", newUp(a), newRelay(a), newSink(a), newRebuild(a))
-	group(root, "set", newMigrate(a), newSchema(a), newBackfill(a), newConfig(a), newVersion(a))
+	group(root, "set", newMigrate(a), newSchema(a), newBackfill(a), newInit(a), newConfig(a), newVersion(a))
 	group(root, "look", newStatus(a), newDoctor(a), newSQL(a), newGold(a), newSearch(a), newParked(a), newDLQ(a), newExport(a), newReplay(a))
 	group(root, "look", newVerify(a), newRepair(a), newTrace(a))
 	group(root, "try", newDemo(a))

@@ -107,11 +107,11 @@ func words(line string) []string {
 
 func TestWrongCommandLinesEndWithStatus2AndAHint(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
-		{"nope", "millrace: unknown command \"nope\": there are backfill, completion, config, demo, dlq, doctor, export, gold, migrate, parked, rebuild, relay, repair, replay, schema, search, sink, sql, status, trace, up, verify, version\nSee: millrace --help\n"},
+		{"nope", "millrace: unknown command \"nope\": there are backfill, completion, config, demo, dlq, doctor, export, gold, init, migrate, parked, rebuild, relay, repair, replay, schema, search, sink, sql, status, trace, up, verify, version\nSee: millrace --help\n"},
 		{"stats", "millrace: unknown command \"stats\": did you mean status?\nSee: millrace --help\n"},
 		{"migrate", "millrace: say which: print, status, up\nSee: millrace migrate --help\n"},
 		{"migrate upp", "millrace: unknown command \"upp\": did you mean up?\nSee: millrace migrate --help\n"},
-		{"help nope", "millrace: unknown command \"nope\": there are backfill, completion, config, demo, dlq, doctor, export, gold, migrate, parked, rebuild, relay, repair, replay, schema, search, sink, sql, status, trace, up, verify, version\nSee: millrace help --help\n"},
+		{"help nope", "millrace: unknown command \"nope\": there are backfill, completion, config, demo, dlq, doctor, export, gold, init, migrate, parked, rebuild, relay, repair, replay, schema, search, sink, sql, status, trace, up, verify, version\nSee: millrace help --help\n"},
 		{"completion nushell", "millrace: unknown command \"nushell\": there are bash, fish, powershell, zsh\nSee: millrace completion --help\n"},
 		{"sql", "millrace: STATEMENT is missing\nSee: millrace sql --help\n"},
 		{"sql a b", "millrace: unexpected argument \"b\"\nSee: millrace sql --help\n"},

@@ -8,6 +8,7 @@
 //	export_test.go    topics as Avro files, read back by other libraries
 //	replay_test.go, topicreplay_test.go
 //	                  events written once more, from the outbox and from a topic
+//	init_test.go      from a table to a sink, by what init writes
 //	backfill_test.go  a table becomes events while writers are at work and the command is killed
 //	parked_test.go    an event that does not fit: its key waits, everything else goes on
 //	hostile_test.go   messages that are no events: dead letters
