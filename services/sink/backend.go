@@ -117,7 +117,7 @@ func openOpenSearch(cfg Config, _ Parts, projections []fold.Projection, logger *
 	}
 	s, err := opensearch.Open(opensearch.Config{
 		URL: cfg.URL, Username: cfg.Username, Password: cfg.Password, TLS: secure, Prefix: cfg.IndexPrefix, Generation: cfg.generation,
-		RefreshInterval: cfg.RefreshInterval, Compress: cfg.Compress, Projections: projections, Logger: logger, Registerer: cfg.metrics,
+		Building: cfg.building, RefreshInterval: cfg.RefreshInterval, Compress: cfg.Compress, Projections: projections, Logger: logger, Registerer: cfg.metrics,
 	})
 	if err != nil {
 		return backend{}, err
@@ -136,6 +136,9 @@ func checkRedis(cfg Config) error {
 
 func openRedis(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
 	rc := redis.Config{URL: cfg.URL, Prefix: cfg.Prefix, Generation: cfg.generation, Projections: projections, Logger: logger}
+	if cfg.effects != nil {
+		rc.Serves = cfg.effects.Load // who has effects outside is who serves
+	}
 	if cfg.Purge.set() {
 		p, err := purge.New(cfg.Purge.config())
 		if err != nil {

@@ -190,8 +190,19 @@ func (st *store) Feed() rebuild.FeedConfig {
 	}
 }
 
-// Prepare implements rebuild.Store: the models of a warehouse that keeps them beside its states are built before anybody reads them.
+// finisher is a backend that puts off what costs most while a generation is built, and does it before anybody waits for the swap.
+type finisher interface {
+	Finish(ctx context.Context) error
+}
+
+// Prepare implements rebuild.Store: what was put off is done, and the models of a warehouse that keeps them beside its states are built, before anybody reads
+// them.
 func (st *store) Prepare(ctx context.Context) error {
+	if f, ok := st.backend.sink.(finisher); ok {
+		if err := f.Finish(ctx); err != nil {
+			return err
+		}
+	}
 	if st.s.graph == nil || st.backend.gold == nil {
 		return nil
 	}

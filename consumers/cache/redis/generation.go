@@ -16,8 +16,8 @@ import (
 // maxServeTries bounds how often Serve looks anew because partitions were claimed, or the pointer moved, while it looked.
 const maxServeTries = 10
 
-// Serve implements fold.Generational: readers use this generation from the script on that moves the pointer. It is to be called whenever the generation that
-// serves is opened, too: a sink that knows that it serves puts a lost pointer back.
+// Serve implements fold.Generational: readers use this generation from the script on that moves the pointer. A sink that knows
+// that it serves puts a lost pointer back; one that is opened for a generation that serves already knows it by Config.Serves, or by being told again.
 func (s *Sink) Serve(ctx context.Context) error {
 	for range maxServeTries {
 		again, err := s.serve(ctx)
@@ -106,9 +106,15 @@ func (s *Sink) serving(ctx context.Context) (int, error) {
 
 // pointer is what the pointer has to hold if it is missing; empty if that is not for us to say.
 func (s *Sink) pointer() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.serves {
+	serves := s.mayServe
+	if serves == nil {
+		serves = func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.serves
+		}
+	}
+	if !serves() {
 		return ""
 	}
 	return strconv.Itoa(s.names.Generation)

@@ -72,6 +72,31 @@ func TestALostPointerIsPutBackBeforeAnythingIsInvalidated(t *testing.T) {
 	}
 }
 
+// A process that starts on an emptied server knows from elsewhere that it serves.
+func TestALostPointerIsPutBackByWhoIsSaidToServe(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	serves := false
+	s, err := Open(Config{URL: mini(t), Prefix: "test", Generation: 2, Projections: sinktest.Projections(), Serves: func() bool { return serves }, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	mustServe(t, s)
+	for _, serves = range []bool{false, true, false} {
+		s.rdb.FlushDB(ctx)
+		claimed := claim(t, s, ledger)
+		if put := pointer(t, s) == "2"; put != serves {
+			t.Errorf("serves: %v, and a claim puts %q there", serves, pointer(t, s))
+		}
+		s.rdb.Del(ctx, s.names.Serving())
+		mustCommit(t, s, batch(claimed.Epoch, 0))
+		if put := pointer(t, s) == "2"; put != serves {
+			t.Errorf("serves: %v, and a commit puts %q there", serves, pointer(t, s))
+		}
+	}
+}
+
 func TestServeComparesTopicsThatTheGenerationHas(t *testing.T) {
 	t.Parallel()
 	db := harness.Redis(t)

@@ -58,6 +58,9 @@ type Config struct {
 	Purger Purger
 	// CommitTimeout bounds a script that has been sent: it is not interrupted by the caller's context. Default 10 s.
 	CommitTimeout time.Duration
+	// Serves says whether readers use this generation, as far as who runs the sink knows: a pointer that is lost is put back then, see Serve. Default: since
+	// Serve was called, and until another generation is seen to serve.
+	Serves func() bool
 	// RemoveRate is how many keys a second Remove removes at most. Default 20,000.
 	RemoveRate int
 	// Logger receives what an operator should know. Default slog.Default.
@@ -76,8 +79,9 @@ type Sink struct {
 	rdb           redis.UniversalClient
 	entities      map[string]fold.Projection
 	commitTimeout time.Duration
-	purger        Purger // or nil
-	removeRate    int    // keys a second
+	purger        Purger      // or nil
+	removeRate    int         // keys a second
+	mayServe      func() bool // or nil
 	log           *slog.Logger
 
 	maxKeys, maxBytes int                      // of a script call; tests make them small
@@ -118,7 +122,7 @@ func Open(cfg Config) (*Sink, error) {
 	}
 	s := &Sink{
 		names: names, rdb: rdb, entities: entities,
-		commitTimeout: cfg.CommitTimeout, purger: cfg.Purger, removeRate: cfg.RemoveRate, log: cfg.Logger,
+		commitTimeout: cfg.CommitTimeout, purger: cfg.Purger, removeRate: cfg.RemoveRate, mayServe: cfg.Serves, log: cfg.Logger,
 		maxKeys: maxScriptKeys, maxBytes: maxScriptBytes,
 		owners: map[consumers.TopicPartition]string{}, purged: map[consumers.TopicPartition]purged{},
 	}

@@ -15,9 +15,11 @@ import (
 type bulk struct {
 	sink   *Sink
 	layout *layout
-	items  []item
-	body   *[]byte
-	free   func()
+	// versions says which versions of what is stored a write gives way to: newer, or newerOrEqual.
+	versions string
+	items    []item
+	body     *[]byte
+	free     func()
 }
 
 // item is a document to write.
@@ -40,7 +42,7 @@ const (
 )
 
 func (s *Sink) newBulk(l *layout) *bulk {
-	b := &bulk{sink: s, layout: l}
+	b := &bulk{sink: s, layout: l, versions: newer}
 	b.body, b.free = s.buffer()
 	return b
 }
@@ -52,7 +54,7 @@ func (b *bulk) fill(changes []fold.Change) (int, error) {
 	for i := range changes {
 		before := len(*b.body)
 		var err error
-		if *b.body, err = b.layout.appendItem(*b.body, &changes[i]); err != nil {
+		if *b.body, err = b.layout.appendItem(*b.body, &changes[i], b.versions); err != nil {
 			return i, err
 		}
 		if i > 0 && len(*b.body) > b.sink.cfg.BulkBytes {
@@ -70,9 +72,9 @@ func (b *bulk) encode() error {
 	for _, it := range b.items {
 		var err error
 		if it.why != "" {
-			*b.body, err = b.layout.appendBare(*b.body, it.change, it.why)
+			*b.body, err = b.layout.appendBare(*b.body, it.change, b.versions, it.why)
 		} else {
-			*b.body, err = b.layout.appendItem(*b.body, it.change)
+			*b.body, err = b.layout.appendItem(*b.body, it.change, b.versions)
 		}
 		if err != nil {
 			return err
@@ -171,7 +173,7 @@ func (b *bulk) split(ctx context.Context, gone <-chan struct{}) error {
 	half := len(b.items) / 2
 	for _, items := range [][]item{b.items[:half], b.items[half:]} {
 		part := b.sink.newBulk(b.layout)
-		part.items = items
+		part.items, part.versions = items, b.versions
 		err := part.encode()
 		if err == nil {
 			err = part.write(ctx, gone)

@@ -55,13 +55,17 @@ func (s *Sink) commit(ctx context.Context, c fold.Commit, bulks []*bulk) error {
 	if err := s.writeAll(writing, ctx.Done(), bulks); err != nil {
 		return err
 	}
+	if c.Replace {
+		if err := s.removeDoubles(writing, c.Changes); err != nil {
+			return err
+		}
+	}
 	if err := s.crashAt("after the documents"); err != nil {
 		return err
 	}
 	if err := s.move(writing, c, p, read); err != nil {
 		return err
 	}
-	s.handover.look(writing, s)
 	return s.crashAt("after the position")
 }
 
@@ -110,6 +114,9 @@ func (s *Sink) plan(c fold.Commit) ([]*bulk, error) {
 		most := s.share(len(changes))
 		for len(changes) > 0 {
 			b := s.newBulk(l)
+			if c.Replace {
+				b.versions = newerOrEqual
+			}
 			bulks = append(bulks, b)
 			n, err := b.fill(changes[:min(most, len(changes))])
 			if err != nil {

@@ -26,8 +26,14 @@ type Config struct {
 	TLS *tls.Config
 	// Prefix begins the name of every index and alias. Default "millrace".
 	Prefix string
-	// Generation is the build of the indices: the next one begins with nothing and is built from the topics. Default 1.
+	// Generation is the build of the indices, from 1; each has indices and positions of its own. Readers find the one that Serve was called of last, generation 1
+	// at first. Default 1.
 	Generation int
+	// Building has the indices of a generation that is made now neither refreshed nor replicated until Finish, or Serve: nobody reads it, and it is built faster.
+	// One that is finished stays so. Default false.
+	Building bool
+	// ReplicaTimeout is how long Finish waits for the replicas of what was built. Default 5 min.
+	ReplicaTimeout time.Duration
 	// Projections are the entities to index. Required.
 	Projections []fold.Projection
 	// RefreshInterval is how long a document that was written may wait until searches find it. Default 1 s; negative: until
@@ -62,6 +68,7 @@ func (c Config) WithDefaults() Config {
 	c.RequestTimeout = cmp.Or(c.RequestTimeout, 30*time.Second)
 	c.CommitTimeout = cmp.Or(c.CommitTimeout, time.Minute)
 	c.MaxSearches = cmp.Or(c.MaxSearches, 8)
+	c.ReplicaTimeout = cmp.Or(c.ReplicaTimeout, 5*time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -110,8 +117,8 @@ func (c Config) validate() error {
 		return errors.New("opensearch: Projections is empty")
 	case c.MaxInFlight < 1 || c.BulkBytes < 1 || c.MaxSearches < 1:
 		return fmt.Errorf("opensearch: MaxInFlight %d, BulkBytes %d and MaxSearches %d are numbers from 1", c.MaxInFlight, c.BulkBytes, c.MaxSearches)
-	case c.RequestTimeout < 0 || c.CommitTimeout < 0:
-		return fmt.Errorf("opensearch: RequestTimeout %v and CommitTimeout %v are not below 0", c.RequestTimeout, c.CommitTimeout)
+	case c.RequestTimeout < 0 || c.CommitTimeout < 0 || c.ReplicaTimeout < 0:
+		return fmt.Errorf("opensearch: RequestTimeout %v, CommitTimeout %v and ReplicaTimeout %v are not below 0", c.RequestTimeout, c.CommitTimeout, c.ReplicaTimeout)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@
 //     (promise 7). A quarter of a large request refused is no document's fault and stops the sink; so do refused credentials (401, 403).
 //  7. Documents of two declarations never mix, and an index that somebody deleted, restored or made anew is noticed before the
 //     sink goes on at a position that does not belong to it.
+//  8. Readers find one generation, whole, at any time (promise 8). What serves is not removed; the rest goes in one request.
 //
 // # How
 //
@@ -24,8 +25,8 @@
 // PREFIX-ENTITY-gN.rw, for a write through an alias that is gone makes no new index. Others search by the alias PREFIX-ENTITY, which shows what
 // exists. A document's id is the key, or a digest of one that is too long. The index PREFIX.positions-gN has a document a partition (epoch,
 // position, quarantined keys), changed by compare-and-set on its sequence number, and one that says which declarations and which indices
-// belong together. A new generation takes the readers over, all entities in one step, once there is no partition in which the old one is
-// further.
+// belong together. A generation takes the readers over, all entities in one request, when Serve is called; none does so by itself. While it is built its
+// indices are neither refreshed nor replicated (Config.Building), and what they are to be afterwards stands in the declaration.
 //
 // A batch is one bulk request of 8 MiB at most, or several where other partitions leave room: requests of all of them share three slots,
 // for a cluster is faster with three under way than with one.
@@ -35,10 +36,13 @@
 //	sink.go               Open, Close
 //	names.go              indices, aliases, ids
 //	layout.go             columns -> mapping; document.go: states -> documents (jsontext.go, sortable.go)
-//	prepare.go            indices made, found or refused; handover.go: a new generation takes over
+//	prepare.go            indices made, found or refused
+//	building.go           what is put off while nobody reads; generation.go: Serve, Remove, who serves
 //	record.go             Claim, Positions: the documents of partitions
 //	load.go               Load
 //	commit.go             Commit: check, write, move (bulk.go, verdict.go: one request, and what became of each document)
+//	replace.go            states folded anew, at an equal version
+//	snapshot.go           all states, by a point in time
 //	metrics.go            millrace_search_documents_total{outcome}, millrace_search_repeats_total, millrace_search_bulk_seconds
 //	search.go             Search; question.go: a query, as package query understands it, in the server's terms
 //

@@ -19,9 +19,9 @@ import (
 // Promise 4: the version is the event's. A document whose version is at or above it stays as it is (409), so that a repeat and a former
 // owner change nothing. A deleted state is a document as well, a stub: the server forgets the version of a document that was really
 // deleted after a minute, and an event delivered again after that would bring it back.
-func (l *layout) appendItem(dst []byte, c *fold.Change) ([]byte, error) {
+func (l *layout) appendItem(dst []byte, c *fold.Change, versions string) ([]byte, error) {
 	start := len(dst)
-	dst, err := l.appendHead(dst, c)
+	dst, err := l.appendHead(dst, c, versions)
 	if err != nil {
 		return dst[:start], err
 	}
@@ -36,8 +36,8 @@ func (l *layout) appendItem(dst []byte, c *fold.Change) ([]byte, error) {
 
 // appendBare is appendItem for a document that the server cannot index: its state, its key and why, so that nothing is lost and the
 // key finds it. The columns are in the state.
-func (l *layout) appendBare(dst []byte, c *fold.Change, why string) ([]byte, error) {
-	dst, err := l.appendHead(dst, c)
+func (l *layout) appendBare(dst []byte, c *fold.Change, versions, why string) ([]byte, error) {
+	dst, err := l.appendHead(dst, c, versions)
 	if err != nil {
 		return dst, err
 	}
@@ -48,12 +48,14 @@ func (l *layout) appendBare(dst []byte, c *fold.Change, why string) ([]byte, err
 	return append(dst, "}\n"...), nil
 }
 
-func (l *layout) appendHead(dst []byte, c *fold.Change) ([]byte, error) {
+func (l *layout) appendHead(dst []byte, c *fold.Change, versions string) ([]byte, error) {
 	dst = append(dst, `{"index":{"_id":`...)
 	dst = appendString(dst, id(c.Key))
 	dst = append(dst, `,"version":`...)
 	dst = strconv.AppendInt(dst, c.Version, 10)
-	dst = append(dst, `,"version_type":"external"}}`+"\n"+`{"`+stateField+`":"`...)
+	dst = append(dst, `,"version_type":"`...)
+	dst = append(dst, versions...)
+	dst = append(dst, `"}}`+"\n"+`{"`+stateField+`":"`...)
 	state, err := stored.Encode(l.Columns, c.Stored)
 	if err != nil {
 		return dst, fmt.Errorf("%s %q: %w", l.Name, c.Key, err)

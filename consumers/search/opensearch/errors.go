@@ -11,11 +11,11 @@ import (
 
 var (
 	// ErrDeclaration is what Open returns, marked systemic, for indices that other declarations built. Documents of two
-	// declarations must not mix: raise the generation, and the new one is built from the topics.
-	ErrDeclaration = errors.New("the search indices were built by other declarations: raise the sink's generation to build them anew")
+	// declarations must not mix: a new generation has to be built.
+	ErrDeclaration = errors.New("the search indices were built by other declarations: build a new generation with millrace rebuild")
 	// ErrLost is what Open and every method return, marked systemic, when an index or its alias is gone, or is another one by the same
 	// name: positions and documents no longer belong together.
-	ErrLost = errors.New("a search index is gone or was made by somebody else: raise the sink's generation to build it anew")
+	ErrLost = errors.New("a search index is gone or was made by somebody else: build a new generation with millrace rebuild")
 	// ErrClosed is what every method returns after Close.
 	ErrClosed = errors.New("search sink is closed")
 )

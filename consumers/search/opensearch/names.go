@@ -30,6 +30,17 @@ func ours(index string) string { return index + ".rw" }
 // readers is the alias that others search an entity by, in whatever generation serves. It shows what exists only.
 func (n names) readers(entity string) string { return n.prefix + "-" + entity }
 
+// parse finds entity and generation of an index that has this prefix. No entity's name has a hyphen, so a longer prefix is not taken for one.
+func (n names) parse(index string) (entity string, generation int, ok bool) {
+	rest, ok := strings.CutPrefix(index, n.prefix+"-")
+	entity, number, found := strings.Cut(rest, "-g")
+	g, err := strconv.Atoi(number)
+	if !ok || !found || err != nil || strings.Contains(entity, "-") || index != (names{n.prefix, g}).index(entity) {
+		return "", 0, false
+	}
+	return entity, g, true
+}
+
 // maxID is the length in bytes up to which a key is the id of its document; the server takes 512.
 const maxID = 480
 

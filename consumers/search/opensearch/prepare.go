@@ -19,6 +19,8 @@ const declarationID = "declaration"
 // declaration is that document. It is written last: a start that was cut short is taken up again.
 type declaration struct {
 	Entities map[string]declared `json:"entities"`
+	// Restore says, by entity, what Finish restores of a generation that is being built; nil of others.
+	Restore map[string]copies `json:"restore,omitempty"`
 }
 
 type declared struct {
@@ -40,6 +42,7 @@ type found struct {
 	} `json:"mappings"`
 	Settings struct {
 		Index struct {
+			copies
 			UUID    string `json:"uuid"`
 			Refresh string `json:"refresh_interval"`
 		} `json:"index"`
@@ -63,15 +66,15 @@ func (s *Sink) prepare(ctx context.Context) error {
 	if known {
 		err = s.check(was, have)
 	} else {
-		err = s.create(ctx, have, serving)
+		was, err = s.create(ctx, have, s.first(serving))
 	}
 	if err != nil {
 		return err
 	}
-	if err := s.adjust(ctx, have); err != nil {
+	if err := s.adjust(ctx, have, was); err != nil {
 		return err
 	}
-	return s.startHandover(ctx, have, serving)
+	return s.show(ctx, serving)
 }
 
 // look asks for the indices of this generation that there are.
@@ -94,10 +97,8 @@ func (s *Sink) readDeclaration(ctx context.Context, have map[string]found) (d de
 	if err != nil || !r.Found {
 		return d, false, err
 	}
-	if err := json.Unmarshal(r.Source, &d); err != nil {
-		return d, false, fmt.Errorf("read the declaration: %w: %v", errAnswer, err)
-	}
-	return d, true, nil
+	d, err = r.declaration()
+	return d, err == nil, err
 }
 
 // check holds that the same declarations made these indices, and that they are still the same.
@@ -124,36 +125,40 @@ func (s *Sink) check(was declaration, have map[string]found) error {
 
 // create makes the indices that are missing and writes down what they are. Those that are there were made by a start that was cut
 // short, or by one that is under way now; what was written to them does no harm, for every document carries its version.
-func (s *Sink) create(ctx context.Context, have map[string]found, serving map[string]int) error {
+func (s *Sink) create(ctx context.Context, have map[string]found, first bool) (d declaration, err error) {
 	var making errgroup.Group
 	making.Go(func() error { return s.createPositions(ctx, have) })
 	for _, l := range s.layouts {
-		making.Go(func() error { return s.createIndex(ctx, l, have, serving[l.Name] == 0) })
+		making.Go(func() error { return s.createIndex(ctx, l, have, first) })
 	}
 	if err := making.Wait(); err != nil {
-		return err
+		return d, err
 	}
 	now, err := s.look(ctx)
 	if err != nil {
-		return err
+		return d, err
 	}
-	d := declaration{Entities: map[string]declared{}}
+	d.Entities = map[string]declared{}
+	if s.cfg.Building {
+		d.Restore = map[string]copies{}
+	}
 	for name, l := range s.layouts {
 		index := now[l.index]
 		if index.Mappings.Meta.Millrace.Digest != l.digest {
-			return systemicf("%w: %s was there before", ErrDeclaration, l.index)
+			return d, systemicf("%w: %s was there before", ErrDeclaration, l.index)
+		}
+		if s.cfg.Building {
+			d.Restore[name] = index.Settings.Index.copies
 		}
 		d.Entities[name] = declared{Digest: l.digest, UUID: index.Settings.Index.UUID}
 	}
 	err = s.putRecord(ctx, declarationID, record{}, d)
 	if has(err, http.StatusConflict) { // another process was faster
-		was, _, err := s.readDeclaration(ctx, now)
-		if err != nil {
-			return err
+		if d, _, err = s.readDeclaration(ctx, now); err == nil {
+			err = s.check(d, now)
 		}
-		return s.check(was, now)
 	}
-	return err
+	return d, err
 }
 
 func (s *Sink) createPositions(ctx context.Context, have map[string]found) error {
@@ -168,7 +173,7 @@ func (s *Sink) createPositions(ctx context.Context, have map[string]found) error
 	}, nil))
 }
 
-// createIndex makes the index of an entity. Where readers have none yet, they get this one.
+// createIndex makes the index of an entity. Of the first generation, readers find it at once.
 func (s *Sink) createIndex(ctx context.Context, l *layout, have map[string]found, first bool) error {
 	if _, ok := have[l.index]; ok {
 		return nil
@@ -198,8 +203,18 @@ func ignoreExists(err error) error {
 }
 
 // adjust brings indices that were there up to date as far as that needs no rebuild: fields that a newer Millrace adds to every
-// document, and the refresh interval.
-func (s *Sink) adjust(ctx context.Context, have map[string]found) error {
+// document, the refresh interval, and what is put off while they are built.
+func (s *Sink) adjust(ctx context.Context, have map[string]found, d declaration) error {
+	switch {
+	case d.Restore != nil && s.cfg.Building:
+		if err := s.toBuilding(ctx); err != nil {
+			return err
+		}
+	case d.Restore != nil: // it is used before it is finished: as it would be, but without waiting
+		if err := s.restore(ctx, d); err != nil {
+			return err
+		}
+	}
 	for _, l := range s.layouts {
 		index, ok := have[l.index]
 		if !ok {
@@ -212,7 +227,7 @@ func (s *Sink) adjust(ctx context.Context, have map[string]found) error {
 		if has(err, http.StatusBadRequest) {
 			return systemicf("%w: %w", ErrDeclaration, err)
 		}
-		if err == nil && index.Settings.Index.Refresh != s.refresh() {
+		if err == nil && d.Restore == nil && index.Settings.Index.Refresh != s.refresh() {
 			err = s.client.call(ctx, http.MethodPut, path(l.target)+"/_settings", object{"index": object{"refresh_interval": s.refresh()}}, nil)
 		}
 		if err != nil {

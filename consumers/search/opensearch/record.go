@@ -30,6 +30,17 @@ func (s *Sink) getRecord(ctx context.Context, id string) (record, error) {
 	return r, err
 }
 
+// declaration is what the record says if it is the declaration's.
+func (r record) declaration() (d declaration, err error) {
+	if !r.Found {
+		return d, nil
+	}
+	if err := json.Unmarshal(r.Source, &d); err != nil {
+		return d, fmt.Errorf("read the declaration: %w: %v", errAnswer, err)
+	}
+	return d, nil
+}
+
 // putRecord writes a document if it still is what was read; a *statusError of 409 if not.
 func (s *Sink) putRecord(ctx context.Context, id string, read record, v any) error {
 	condition := "op_type=create"
@@ -61,7 +72,9 @@ func (s *Sink) getPartition(ctx context.Context, tp consumers.TopicPartition) (p
 
 // after is the partition after a batch.
 func (p partition) after(c fold.Commit) partition {
-	p.Next = c.Next
+	if !c.Replace {
+		p.Next = c.Next
+	}
 	if len(c.Quarantine)+len(c.Lifted) == 0 {
 		return p
 	}

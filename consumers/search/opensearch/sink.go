@@ -23,13 +23,15 @@ type Sink struct {
 	bulks    chan struct{} // a slot for each bulk request under way
 	searches chan struct{} // a slot for each search under way
 	bodies   sync.Pool     // of *[]byte: bulk requests and their answers
-	handover handover
 
 	closed atomic.Bool
 	crash  func(point string) error // tests stop a Commit here; nil otherwise
 }
 
-var _ fold.Sink = (*Sink)(nil)
+var (
+	_ fold.Snapshotter  = (*Sink)(nil)
+	_ fold.Generational = (*Sink)(nil)
+)
 
 // openTimeout bounds Open.
 const openTimeout = 2 * time.Minute
