@@ -140,7 +140,7 @@ func TestGrantsOutliveServe(t *testing.T) {
 	build(t, Config{URL: dsn, Schema: "g"}, 1, "mine", orders)
 	conn := connect(t, dsn)
 	run(t, conn, "CREATE ROLE reader_of_g")
-	t.Cleanup(func() { run(t, conn, "DROP OWNED BY reader_of_g; DROP ROLE reader_of_g") })
+	t.Cleanup(func() { run(t, conn, "RESET ROLE; DROP OWNED BY reader_of_g; DROP ROLE reader_of_g") })
 	run(t, conn, `GRANT USAGE ON SCHEMA g_silver, g_silver_base, g_bronze TO reader_of_g; GRANT SELECT ON g_silver_base.order_0123456789ab TO reader_of_g;
 		GRANT SELECT (_key, status, placed) ON g_silver."order" TO reader_of_g; GRANT SELECT ON g_bronze.events TO reader_of_g;
 		ALTER VIEW g_silver."order" SET (security_barrier = true); COMMENT ON VIEW g_silver."order" IS 'it''s ours';
