@@ -180,9 +180,6 @@ func request(action rebuild.Action) rebuild.Request {
 	return rebuild.Request{Action: action, By: cmp.Or(host, "somebody")}
 }
 
-// leadership is the consumer group of a sink's processes whose only partition says who leads them.
-func leadership(name string) string { return sink.Group(name) + ".generations" }
-
 // leaderPatience is how long a process of the sink is looked for before a command says that there is none: a group that is just
 // being joined has no members either.
 const leaderPatience = 6 * time.Second
@@ -197,19 +194,19 @@ func (d *rebuilt) led(ctx context.Context) error {
 	limit, cancel := context.WithTimeout(ctx, leaderPatience)
 	defer cancel()
 	for {
-		group, err := describe(limit, adm, leadership(d.name))
+		group, err := describe(limit, adm, rebuild.ElectionGroup(d.name))
 		switch {
 		case err == nil && len(group.Members) > 0:
 			return nil
 		case err != nil && ctx.Err() == nil && limit.Err() == nil:
-			return fmt.Errorf("ask Kafka about group %s: %w", leadership(d.name), err)
+			return fmt.Errorf("ask Kafka about group %s: %w", rebuild.ElectionGroup(d.name), err)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-limit.Done():
 			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("ask Kafka about group %s: %w", leadership(d.name), err)
+				return fmt.Errorf("ask Kafka about group %s: %w", rebuild.ElectionGroup(d.name), err)
 			}
 			return fmt.Errorf("no process of sink %s runs, and its processes are who rebuilds it: start one (millrace sink %s, or millrace up), then ask again", d.name, d.name)
 		case <-time.After(retryEvery):

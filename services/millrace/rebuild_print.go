@@ -21,7 +21,7 @@ func (d *rebuilt) print(w io.Writer, rec *rebuild.Record, r *rebuild.Rebuild) er
 	if _, err := fmt.Fprintln(w, clean(d.name+": "+d.standing(rec, r, time.Now()))); err != nil {
 		return err
 	}
-	if r.Comparison != nil {
+	if r.Comparison != nil && r == rec.Rebuild && r.State == rebuild.Refused {
 		if err := printComparison(w, r.Comparison); err != nil {
 			return err
 		}
@@ -88,8 +88,11 @@ func (d *rebuilt) next(rec *rebuild.Record, r *rebuild.Rebuild) []string {
 	return nil
 }
 
-// shownDifferences is how many keys a table shows; -o json has all that were recorded.
-const shownDifferences = 20
+// How many keys a table shows, and how many examples of a column; -o json has all that were recorded.
+const (
+	shownDifferences = 20
+	shownExamples    = 3
+)
 
 // printComparison shows two generations side by side.
 func printComparison(w io.Writer, c *compare.Comparison) error {
@@ -136,7 +139,7 @@ func changeRows(entity string, e *compare.Compared) [][]string {
 		if len(c.Examples) == 0 {
 			rows = append(rows, append(head, "-"))
 		}
-		for i, x := range c.Examples {
+		for i, x := range c.Examples[:min(len(c.Examples), shownExamples)] {
 			if i > 0 {
 				head = []string{"", "", "", ""}
 			}

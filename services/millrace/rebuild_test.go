@@ -86,7 +86,7 @@ func TestWhenARebuildIsOver(t *testing.T) {
 func TestProgressOfARebuild(t *testing.T) {
 	r := &rebuild.Rebuild{State: rebuild.Building, Old: 1, New: 2, Progress: rebuild.Progress{Events: 1_250_000, Total: 2_500_000, Rate: 86_012.7, Remaining: 14_600 * time.Millisecond,
 		Phase: "log", Lag: 12, At: noon}}
-	want := "building generation 2, 50%, 1,250,000 of 2,500,000 events, 86,012/s, 15s left, log, live lag 12"
+	want := "building generation 2, 50%, 1,250,000 of 2,500,000 events, 86,012/s, 15s left, reads the log, live lag 12"
 	if got := progressText(r, noon); got != want {
 		t.Errorf("\n got  %s\n want %s", got, want)
 	}

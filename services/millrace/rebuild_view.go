@@ -107,6 +107,9 @@ func stateText(r *rebuild.Rebuild) string {
 	return string(r.State)
 }
 
+// reading says what a phase reads.
+var reading = map[string]string{"log": "reads the log", rebuild.FromBronze: "reads bronze"}
+
 // progressParts are what there is to say beside the state, and how much of it is done, from 0 to 1; below 0 if that cannot be told.
 func progressParts(r *rebuild.Rebuild, now time.Time) (parts []string, share float64) {
 	p := r.Progress
@@ -122,8 +125,11 @@ func progressParts(r *rebuild.Rebuild, now time.Time) (parts []string, share flo
 	if building && p.Remaining > 0 {
 		parts = append(parts, short(p.Remaining.Round(time.Second))+" left")
 	}
-	if p.Phase != "" && r.State != rebuild.Planned {
-		parts = append(parts, p.Phase)
+	if phase := p.Phase; phase != "" && (building || r.State == rebuild.Verifying) {
+		if read := reading[phase]; read != "" {
+			phase = read
+		}
+		parts = append(parts, phase)
 	}
 	if building || r.State == rebuild.Verifying {
 		parts = append(parts, "live lag "+number(p.Lag))

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/cache"
@@ -134,6 +135,9 @@ func checkRedis(cfg Config) error {
 	return cl.Close()
 }
 
+// redisLook bounds the first look at what a cache holds.
+const redisLook = 5 * time.Second
+
 func openRedis(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
 	rc := redis.Config{URL: cfg.URL, Prefix: cfg.Prefix, Generation: cfg.generation, Projections: projections, Logger: logger}
 	if cfg.effects != nil {
@@ -149,6 +153,12 @@ func openRedis(cfg Config, _ Parts, projections []fold.Projection, logger *slog.
 	s, err := redis.Open(rc)
 	if err != nil {
 		return backend{}, fmt.Errorf("open the cache: %w", err)
+	}
+	// Other stores are looked at when they are opened; a server that is away is waited for later.
+	ctx, cancel := context.WithTimeout(context.Background(), redisLook)
+	defer cancel()
+	if err := s.Check(ctx); consumers.Classify(err) == consumers.Systemic {
+		return backend{}, errors.Join(fmt.Errorf("open the cache: %w", err), s.Close())
 	}
 	return backend{sink: s}, nil
 }

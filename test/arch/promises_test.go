@@ -19,6 +19,7 @@ var promises = map[int]string{
 	5: "A stranger's long transaction delays only its own events",
 	6: "No write amplification on the application's database",
 	7: "A bad event never stops the stream",
+	8: "Every sink can be rebuilt while the old one serves",
 }
 
 // Whoever looks for "Promise N" finds the code that upholds it, and a test whose comment says it in words.

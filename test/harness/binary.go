@@ -15,6 +15,8 @@ const (
 	BinaryEnv = "MILLRACE_TEST_BINARY"
 	// CrashBinaryEnv names one for CrashBinary.
 	CrashBinaryEnv = "MILLRACE_TEST_CRASH_BINARY"
+	// CrashBinaryWithCgoEnv names one for CrashBinaryWithCgo.
+	CrashBinaryWithCgoEnv = "MILLRACE_TEST_CRASH_BINARY_CGO"
 )
 
 var (
@@ -22,6 +24,9 @@ var (
 	// Without cgo, and so without DuckDB, it links in a fraction of the time.
 	crashBinary = sync.OnceValues(func() (string, error) {
 		return buildBinary("millrace-crashpoints", []string{"CGO_ENABLED=0"}, "-tags", "crashpoints")
+	})
+	crashBinaryWithCgo = sync.OnceValues(func() (string, error) {
+		return buildBinary("millrace-crashpoints-cgo", nil, "-tags", "crashpoints")
 	})
 )
 
@@ -33,12 +38,18 @@ func Binary(t testing.TB) string {
 }
 
 // CrashBinary returns the path of a millrace binary that kills or freezes itself
-// at a named point of the relay when its environment says so (the build tag
-// crashpoints, services/relay/points_crash.go) and is like the real one
+// at a named point of the relay or of a rebuild when its environment says so (the build tag
+// crashpoints, points_crash.go in services/relay and consumers/rebuild) and is like the real one
 // otherwise, but for having no DuckDB. It is built once per process.
 func CrashBinary(t testing.TB) string {
 	t.Helper()
 	return built(t, CrashBinaryEnv, crashBinary)
+}
+
+// CrashBinaryWithCgo is CrashBinary with DuckDB, which takes longer to link.
+func CrashBinaryWithCgo(t testing.TB) string {
+	t.Helper()
+	return built(t, CrashBinaryWithCgoEnv, crashBinaryWithCgo)
 }
 
 func built(t testing.TB, env string, build func() (string, error)) string {
