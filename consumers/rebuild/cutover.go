@@ -39,6 +39,10 @@ func (j *Job) swap(ctx context.Context, w *work) error {
 		return err
 	}
 	atPoint(pointServe)
+	// A leader that was frozen here wakes up with readers who may be elsewhere by now: what it writes first is refused.
+	if err := j.term.tell(ctx, j.rec.Rebuild); err != nil {
+		return err
+	}
 	if g, ok := w.store.Sink().(fold.Generational); ok {
 		if err := g.Serve(ctx); err != nil {
 			return fmt.Errorf("let generation %d serve: %w", w.n, err)
@@ -53,7 +57,7 @@ const swapTries = 3
 
 // giveUp tries a swap again, a few times; then readers are where they were, and the generation that served goes on.
 func (j *Job) giveUp(ctx context.Context, w *work, why error) error {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(why, ErrDeposed) {
 		return why
 	}
 	if j.swaps++; j.swaps < swapTries {
