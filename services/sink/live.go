@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/rebuild"
@@ -61,6 +62,14 @@ func (s *Sink) supervise(ctx context.Context) error {
 	return err
 }
 
+// hopeless says that no waiting lets the record be read. Credentials that are refused may be let in again, as the consumer finds who waits for that too.
+func hopeless(err error) bool {
+	if errors.Is(err, kerr.SaslAuthenticationFailed) {
+		return false
+	}
+	return errors.Is(err, rebuild.ErrUnreadable) || consumers.Classify(err) == consumers.Systemic
+}
+
 // run keeps to the record until ctx ends.
 func (v *supervisor) run(ctx context.Context) error {
 	for ctx.Err() == nil {
@@ -75,7 +84,7 @@ func (v *supervisor) run(ctx context.Context) error {
 			if err != nil {
 				pause = v.s.later(err)
 			}
-		} else if errors.Is(err, rebuild.ErrUnreadable) || consumers.Classify(err) == consumers.Systemic {
+		} else if hopeless(err) {
 			err = consumers.AsSystemic(fmt.Errorf("which generation serves is on topic %s, which the sink has to read and describe: %w", rebuild.Topic(v.s.cfg.Name), err))
 			v.s.show(v.now, err)
 			return err
