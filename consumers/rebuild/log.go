@@ -35,6 +35,7 @@ type Log struct {
 	view    *view      // nil before the topic was read to its end
 	next    int64      // read so far
 	exists  bool
+	made    bool    // the topic is there, whatever a broker says that has not heard of it
 	trouble error   // why it is not read
 	term    *Term   // nil while another process leads
 	reading *reader // whose client can be asked; nil while there is none
@@ -190,10 +191,17 @@ func (l *Log) Sync(ctx context.Context) (Record, error) {
 func (l *Log) end(ctx context.Context) (int64, bool, error) {
 	for {
 		l.mu.Lock()
-		reading, changed := l.reading, l.changed
+		reading, changed, made := l.reading, l.changed, l.made
 		l.mu.Unlock()
 		if reading != nil {
-			return reading.end(ctx)
+			end, exists, err := reading.end(ctx)
+			if err != nil || exists || !made {
+				return end, exists, err
+			}
+			wait(ctx, metadataMinAge)
+			if ctx.Err() == nil {
+				continue
+			}
 		}
 		select {
 		case <-changed:
@@ -227,5 +235,11 @@ func (l *Log) Ensure(ctx context.Context) error {
 		return err
 	}
 	defer cl.Close()
-	return consumers.ClassifyKafka(ensure(ctx, kadm.NewClient(cl), Topic(l.cfg.Sink)))
+	if err := ensure(ctx, kadm.NewClient(cl), Topic(l.cfg.Sink)); err != nil {
+		return consumers.ClassifyKafka(err)
+	}
+	l.mu.Lock()
+	l.made = true
+	l.mu.Unlock()
+	return nil
 }

@@ -57,13 +57,13 @@ func (j *Job) verify(ctx context.Context) error {
 // judge goes on from a comparison.
 func (j *Job) judge(ctx context.Context, c *compare.Comparison) error {
 	atPoint(pointCompared)
-	if _, timed := j.rec.Rebuild.Options.since(); timed && c != nil {
+	if _, timed := j.rec.Rebuild.Options.since(); timed {
 		c.Acceptable = true // history was left out on purpose: what that makes different is shown, and for a person to accept
 	}
 	return j.move(ctx, func(_ *Record, b *Rebuild) {
 		b.Comparison, b.Reason = c, ""
 		switch {
-		case c == nil || c.Equal || c.Acceptable && b.Options.AcceptChanges:
+		case c.Equal || c.Acceptable && b.Options.AcceptChanges:
 			b.State = CuttingOver
 		case c.Acceptable:
 			b.State, b.Reason = Refused, "the new generation differs, as was asked for: look at the differences, and accept them or abort"
@@ -83,7 +83,7 @@ func (j *Job) wait(ctx context.Context) error {
 	return err
 }
 
-// compare compares both generations. Nil is that the store cannot be compared.
+// compare compares both generations.
 //
 // Promise 8: both stand at one cut. What serves is never stopped for it: the new generation is.
 func (j *Job) compare(ctx context.Context, w *work, rec Record) (c *compare.Comparison, err error) {
@@ -95,7 +95,7 @@ func (j *Job) compare(ctx context.Context, w *work, rec Record) (c *compare.Comp
 	before, ok1 := old.Sink().(fold.Snapshotter)
 	after, ok2 := w.store.Sink().(fold.Snapshotter)
 	if !ok1 || !ok2 {
-		return nil, nil
+		return nil, consumers.AsSystemic(errIncomparable)
 	}
 	defer w.feed.consumer.Release()
 	two, err := j.cut(ctx, w, before, after)
@@ -146,6 +146,9 @@ func (j *Job) cut(ctx context.Context, w *work, before, after fold.Snapshotter) 
 		}
 	}
 }
+
+// Promise 8: what cannot be compared is not swapped.
+var errIncomparable = errors.New("the sink's store does not show its states as of one moment, so nothing can prove that the new generation is complete")
 
 var errCut = errors.New("the generations did not come to one cut in time")
 

@@ -287,7 +287,15 @@ func (d *letterDesk) stopped(ctx context.Context) bool {
 	defer adm.Close()
 	ctx, cancel := context.WithTimeout(ctx, quietFor)
 	defer cancel()
-	group, err := describe(ctx, adm, "millrace."+d.name)
+	opts, err := d.config.Kafka.options()
+	if err != nil {
+		return false
+	}
+	of, err := servingGroup(ctx, opts, d.name)
+	if err != nil {
+		return false
+	}
+	group, err := describe(ctx, adm, of)
 	return err == nil && len(group.Members) == 0
 }
 

@@ -22,11 +22,10 @@ const retryEvery = 200 * time.Millisecond
 // groupStatus asks Kafka about the group of the generation of a sink that serves. Positions live in the sink; the group repeats them for exactly this.
 func groupStatus(ctx context.Context, adm *kadm.Client, kafka []kgo.Opt, name string, topics []string) (sinkStatus, error) {
 	var row sinkStatus
-	rec, err := rebuild.Open(name, kafka...).Read(ctx)
+	of, err := servingGroup(ctx, kafka, name)
 	if err != nil {
 		return row, err
 	}
-	of := rebuild.Group(name, rec.Serving)
 	group, err := describe(ctx, adm, of)
 	if err != nil {
 		return row, fmt.Errorf("ask Kafka about group %s: %w", of, err)
@@ -37,6 +36,15 @@ func groupStatus(ctx context.Context, adm *kadm.Client, kafka []kgo.Opt, name st
 	}
 	row.Letters, err = letters(ctx, adm, name)
 	return row, err
+}
+
+// servingGroup is the group of the generation that serves.
+func servingGroup(ctx context.Context, kafka []kgo.Opt, name string) (string, error) {
+	rec, err := rebuild.Open(name, kafka...).Read(ctx)
+	if err != nil {
+		return "", err
+	}
+	return rebuild.Group(name, rec.Serving), nil
 }
 
 func describe(ctx context.Context, adm *kadm.Client, group string) (kadm.DescribedGroup, error) {

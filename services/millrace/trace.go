@@ -350,7 +350,11 @@ func (t *tracing) sinks(ctx context.Context) error {
 
 // offsets takes the positions that the group repeats, where the sink's process is not asked.
 func (t *tracing) offsets(ctx context.Context, s *tracedSink) {
-	committed, err := t.adm.FetchOffsetsForTopics(ctx, sink.Group(s.Name), s.topics...)
+	of, err := servingGroup(ctx, t.kafka, s.Name)
+	if err != nil {
+		return
+	}
+	committed, err := t.adm.FetchOffsetsForTopics(ctx, of, s.topics...)
 	if err != nil {
 		return
 	}

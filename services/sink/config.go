@@ -184,9 +184,6 @@ func (c Config) KeepsEvents() bool {
 // Role is what the sink is for; "" for an unknown kind.
 func (c Config) Role() Role { return kinds[c.Kind].role }
 
-// Group is the consumer group of a sink.
-func Group(name string) string { return "millrace." + name }
-
 // DeadLetterTopic is the topic of a sink's dead letters.
 func DeadLetterTopic(name string) string { return consumers.DeadLetterTopic(name) }
 

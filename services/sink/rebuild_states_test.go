@@ -340,18 +340,18 @@ func TestPromise8_BronzeFillsInWhereTheLogDoesNotReachBack(t *testing.T) {
 func TestARebuildIsPausedAndResumed(t *testing.T) {
 	t.Parallel()
 	v := newVault(t)
-	v.open(400)
+	v.open(6000) // so many that one batch does not bring it near the end
 	v.run(v.cfg, v.declare(""))
 	v.applied(v.generation(1, ""))
 	v.recorded()
 	if why := v.refused(rebuild.Pause, nil); why != "no rebuild is under way" {
 		t.Error(why)
 	}
-	v.ask(rebuild.Start, &rebuild.Options{Rate: 50})
+	v.ask(rebuild.Start, &rebuild.Options{Rate: 500})
 	v.ask(rebuild.Pause, nil)
 	b := v.until("it is paused", func(rec rebuild.Record) bool { return rec.Rebuild != nil && rec.Rebuild.Paused }).Rebuild
 	if b.State == rebuild.Soaking {
-		t.Error("a rebuild of 400 events at 50 a second is over at once")
+		t.Error("a rebuild of 6000 events at 500 a second is over at once")
 	}
 	if why := v.refused(rebuild.Start, nil); !strings.Contains(why, "under way already") {
 		t.Error(why)

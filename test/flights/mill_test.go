@@ -28,7 +28,8 @@ func newMill(t *testing.T, broker *harness.KafkaBroker, registry, dsn string) *m
 		servers: fmt.Sprintf("kafka: {brokers: [%q]}\nregistry: {url: %q}", strings.Join(broker.Brokers, `","`), registry)}
 	copyTree(t, "schemas", filepath.Join(m.dir, "schemas"), m.topic)
 	copyTree(t, "projections", filepath.Join(m.dir, "projections"), m.topic)
-	broker.DeleteAtEnd(t, m.topic, "__millrace."+name+".cursor", "__millrace."+name+".parked")
+	broker.DeleteAtEnd(t, m.topic, "__millrace."+name+".cursor", "__millrace."+name+".parked",
+		"__millrace."+name+"-warehouse.generations", "__millrace."+name+"-search.generations")
 	if err := os.Setenv("DATABASE_URL", dsn); err != nil {
 		t.Fatal(err)
 	}

@@ -69,8 +69,8 @@ func killedSomewhere(t *testing.T, kind string) {
 
 // zombie is a process that is stopped in mid-batch, until another has taken over and done its work, and then goes on.
 func zombie(t *testing.T, kind string) {
-	at := map[string][]point{"postgres": {points[kind][0], points[kind][2]}, "opensearch": points[kind][:2], "redis": points[kind][:1]}
-	for _, p := range at[kind] {
+	for _, n := range map[string][]int{"postgres": {0, 2}, "opensearch": {0, 1}, "redis": {0}}[kind] {
+		p := points[kind][n]
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, kind, 2)

@@ -12,7 +12,7 @@ import (
 // somebody's word moves them back. The frozen one is woken, and changes nothing.
 func TestPromise8_AFrozenLeaderChangesNothing(t *testing.T) {
 	t.Parallel()
-	for _, kind := range some(t, 1, "postgres", "redis") {
+	for _, kind := range some(t, 1, "postgres", "opensearch", "redis") {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, kind, "")

@@ -23,7 +23,7 @@ import (
 )
 
 // kinds are the backends.
-var kinds = []string{"postgres", "duckdb", "bleve", "redis"}
+var kinds = []string{"postgres", "duckdb", "bleve", "opensearch", "redis"}
 
 // embedded says that a store belongs to one process, which readers ask.
 func embedded(kind string) bool { return kind == "duckdb" || kind == "bleve" }

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/consumers/rebuild"
 	"github.com/millrace/millrace/schemas/registry"
 )
 
@@ -109,7 +110,7 @@ func (w *world) deleteTopics(ctx context.Context) error {
 	}
 	var groups []string
 	for _, role := range roles {
-		groups = append(groups, "millrace."+w.sinkName(role))
+		groups = append(groups, rebuild.Group(w.sinkName(role), 1), rebuild.ElectionGroup(w.sinkName(role)))
 	}
 	gone, err2 := adm.DeleteGroups(ctx, groups...)
 	for _, g := range gone {
