@@ -110,19 +110,30 @@ func (d *reader) more() {
 	})
 }
 
-// end stops the reader. It must have seen all there is.
+// end stops the reader when it has seen all there is: what a search shows is a refresh behind what is stored.
 func (d *reader) end() {
 	d.r.t.Helper()
 	d.more()
+	for deadline := time.Now().Add(patience); len(d.unseen()) > 0 && time.Now().Before(deadline); {
+		d.more()
+	}
 	d.stop()
+	for _, what := range d.unseen() {
+		d.r.t.Error(what)
+	}
+	d.r.t.Logf("%s: %d answers were read", d.r.kind, d.answers)
+}
+
+// unseen tells what the reader has not seen yet.
+func (d *reader) unseen() (out []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for key, want := range d.r.now() {
 		if got := d.newest[key]; got != (seen{want.n, want.seq}) {
-			d.r.t.Errorf("the reader saw %+v of %s last, which is %+v", got, key, want)
+			out = append(out, fmt.Sprintf("the reader saw %+v of %s last, which is %+v", got, key, want))
 		}
 	}
-	d.r.t.Logf("%s: %d answers were read", d.r.kind, d.answers)
+	return out
 }
 
 // asker is how readers of this kind of sink ask.
