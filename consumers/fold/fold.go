@@ -43,7 +43,7 @@ type Config struct {
 	// in batches of 100 keys or more. Default 0.25; 1 and above switches it off.
 	MaxQuarantinedShare float64
 	// CacheBytes bounds the states that are kept in memory beside the store, over all partitions of this process, so that an event of a
-	// key seen lately loads nothing. Default 48 MiB, which is some 200,000 states of a dozen fields; negative keeps none.
+	// key seen lately loads nothing. Default 48 MiB; negative keeps none.
 	CacheBytes int64
 	// Logger gets a warning for each key that is quarantined. Default: nothing is logged.
 	Logger *slog.Logger

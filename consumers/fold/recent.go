@@ -16,8 +16,7 @@ import (
 // in what a commit has stored and nothing else, and is dropped whenever that is in doubt: with each claim, with the release and with every
 // batch that fails. An owner that was replaced and does not know it folds onto states of yesterday, and its commit is refused.
 //
-// States are held as bytes, a few hundred for what takes a kilobyte as values, in slabs without pointers: the garbage collector has nothing
-// to follow. Two halves take turns: when the young one has half of the bytes it becomes the old one, and what was in the old one and
+// States are held as bytes, which are fewer than values take, in slabs without pointers: the garbage collector has nothing to follow. Two halves take turns: when the young one has half of the bytes it becomes the old one, and what was in the old one and
 // was not asked for again is forgotten.
 type recent struct {
 	limit      atomic.Int64 // bytes, set by the Fold

@@ -368,8 +368,10 @@ func TestOneReaderOfManyReadsTheDatabase(t *testing.T) {
 	for i := range 40 {
 		wg.Go(func() { fetch(i) })
 	}
-	for reads.Load() == 0 { // the one that reads is stuck in the database
-		time.Sleep(time.Millisecond)
+	for limit := time.Now().Add(time.Minute); reads.Load() == 0; time.Sleep(time.Millisecond) { // the one that reads is stuck in the database
+		if time.Now().After(limit) {
+			t.Fatal("nobody reads the database")
+		}
 	}
 	time.AfterFunc(200*time.Millisecond, func() { close(release) })
 	wg.Wait()

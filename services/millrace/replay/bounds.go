@@ -45,6 +45,7 @@ func ParseBound(text string) (Bound, error) {
 	return b, nil
 }
 
+// String writes the bound as it is given: a time, an offset, or offsets by partition.
 func (b Bound) String() string {
 	switch {
 	case !b.Time.IsZero():
