@@ -151,7 +151,15 @@ func (w *Warehouse) takeOver(ctx context.Context, tx pgx.Tx, old int) error {
 	if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d", viewWait.Milliseconds())); err != nil {
 		return err
 	}
-	for _, e := range slices.Sorted(maps.Keys(v.tables)) {
+	entities := slices.Sorted(maps.Keys(v.tables))
+	names := []string{w.space.bronze + ".events"}
+	for _, e := range entities {
+		names = append(names, v.tables[e].view(w.space))
+	}
+	if err := lockViews(ctx, tx, names); err != nil {
+		return err
+	}
+	for _, e := range entities {
 		if err := show(ctx, tx, v.tables[e].view(w.space), v.tables[e].viewQuery(w.space)); err != nil {
 			return fmt.Errorf("entity %s: %w", e, err)
 		}

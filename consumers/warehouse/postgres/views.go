@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -35,6 +36,22 @@ func show(ctx context.Context, tx pgx.Tx, name, query string) error {
 		}
 	}
 	return v.grant(ctx)
+}
+
+// lockViews keeps readers from the views that there are, all of them in one statement and in an order that chance gives: who reads several in one query
+// locks them one after another, and whoever comes between two locks of ours is waited for in vain. LOCK TABLE would lock the tables below them as well, and
+// wait for the autovacuum of one; the owner that a view has already is given to it instead, which locks no more than the view.
+func lockViews(ctx context.Context, tx pgx.Tx, names []string) error {
+	names = slices.Clone(names)
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	var sql string
+	err := tx.QueryRow(ctx, `SELECT coalesce(string_agg(format('ALTER VIEW %s OWNER TO %I', n, pg_get_userbyid(c.relowner)), '; ' ORDER BY i), '')
+		FROM unnest($1::text[]) WITH ORDINALITY v(n, i) JOIN pg_class c ON c.oid = to_regclass(n)`, names).Scan(&sql)
+	if err != nil || sql == "" {
+		return err
+	}
+	_, err = tx.Conn().PgConn().Exec(ctx, sql).ReadAll()
+	return err
 }
 
 // viewOf remembers what others have made of a view.
