@@ -24,6 +24,13 @@ func (f *Fold) Quarantined(tp consumers.TopicPartition, key string) (int64, bool
 	return first, ok
 }
 
+// Owns says whether this process has claimed a partition: of others it knows no quarantine.
+func (f *Fold) Owns(tp consumers.TopicPartition) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.owned[tp] != nil
+}
+
 // Redrive implements consumers.Redriver.
 //
 // Promise 4: states, events and marks are one commit. As the mark moves past an event in the step that applies it, no repetition
@@ -33,7 +40,6 @@ func (f *Fold) Redrive(ctx context.Context, r consumers.Redrive) (consumers.Redr
 	if err != nil {
 		return consumers.Redriven{}, err
 	}
-	defer o.recent.drop() // it knows of what Process commits only
 	var refused map[int64]error
 	for {
 		out, err := f.redrive(ctx, o, r, refused)

@@ -23,7 +23,6 @@ func (f *Fold) Repair(ctx context.Context, r consumers.Repair) (map[string]consu
 	if err != nil {
 		return nil, err
 	}
-	defer o.recent.drop() // it knows of what Process commits only
 	if len(f.byTopic[r.Topic]) == 0 {
 		return nil, consumers.Impossible(fmt.Errorf("the sink keeps no entity of topic %s: there is nothing to repair", r.Topic))
 	}

@@ -64,7 +64,7 @@ func (j *Job) consider(ctx context.Context, q *Request) (change func(*Record, *R
 
 func (j *Job) considerStart(ctx context.Context, q *Request) (change func(*Record, *Rebuild), why string) {
 	if b := j.rec.Rebuild; b != nil {
-		return nil, fmt.Sprintf("a rebuild is under way already: it is %s", b.State)
+		return nil, underWay(b)
 	}
 	if j.rec.Generations[j.rec.Serving] == nil {
 		return nil, "the sink has not opened its store yet: try again in a moment"
@@ -91,6 +91,20 @@ func (j *Job) considerStart(ctx context.Context, q *Request) (change func(*Recor
 	}, ""
 }
 
+// underWay says that there is a rebuild already, and what is to be done about it.
+func underWay(b *Rebuild) string {
+	text := fmt.Sprintf("a rebuild is under way already: it is %s", b.State)
+	switch b.State {
+	case Failed:
+		return text + ", and has to be aborted first"
+	case Refused:
+		return text + ", and has to be accepted or aborted first"
+	case Soaking:
+		return text + ": finish it first, which ends the time for a rollback, or roll it back"
+	}
+	return text
+}
+
 func considerAbort(b *Rebuild) (change func(*Record, *Rebuild), why string) {
 	switch b.State {
 	case CuttingOver:
@@ -100,7 +114,7 @@ func considerAbort(b *Rebuild) (change func(*Record, *Rebuild), why string) {
 	case Retiring:
 		return nil, "the rebuild is ending already"
 	}
-	return func(_ *Record, b *Rebuild) { b.State, b.Outcome, b.Paused = Retiring, "aborted", false }, ""
+	return func(_ *Record, b *Rebuild) { b.State, b.Outcome, b.Paused, b.Reason = Retiring, "aborted", false, "" }, ""
 }
 
 func (j *Job) considerRollback(ctx context.Context, b *Rebuild) (change func(*Record, *Rebuild), why string) {

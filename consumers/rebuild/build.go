@@ -31,6 +31,8 @@ func (j *Job) build(ctx context.Context) error {
 		})
 	case b.State == CatchingUp && behind <= near:
 		return j.move(ctx, func(_ *Record, b *Rebuild) { b.State, b.Reason = Verifying, "" })
+	case b.Reason != "": // what was in the way is over
+		return j.move(ctx, func(_ *Record, b *Rebuild) { b.Reason = "" })
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/internal/crashpoint"
 )
 
 // cutOver lets the other generation serve. Each step can be repeated.
@@ -19,7 +20,7 @@ import (
 func (j *Job) cutOver(ctx context.Context) error {
 	b := j.rec.Rebuild
 	w, err := j.ensure(ctx, b.target())
-	if err != nil {
+	if err != nil || !w.running {
 		return err
 	}
 	w.feed.pace.free()
@@ -38,7 +39,7 @@ func (j *Job) swap(ctx context.Context, w *work) error {
 	if err := j.fence(ctx, w); err != nil {
 		return err
 	}
-	atPoint(pointServe)
+	crashpoint.Reach(pointServe)
 	// A leader that was frozen here wakes up with readers who may be elsewhere by now: what it writes first is refused.
 	if err := j.term.tell(ctx, j.rec.Rebuild); err != nil {
 		return err
@@ -48,7 +49,7 @@ func (j *Job) swap(ctx context.Context, w *work) error {
 			return fmt.Errorf("let generation %d serve: %w", w.n, err)
 		}
 	}
-	atPoint(pointServed)
+	crashpoint.Reach(pointServed)
 	return nil
 }
 
@@ -57,7 +58,7 @@ const swapTries = 3
 
 // giveUp tries a swap again, a few times; then readers are where they were, and the generation that served goes on.
 func (j *Job) giveUp(ctx context.Context, w *work, why error) error {
-	if ctx.Err() != nil || errors.Is(why, ErrDeposed) {
+	if ctx.Err() != nil || errors.Is(why, ErrDeposed) || errors.Is(why, errUnsure) {
 		return why
 	}
 	if j.swaps++; j.swaps < swapTries {
@@ -100,7 +101,7 @@ func (j *Job) fence(ctx context.Context, w *work) error {
 				return fmt.Errorf("fence %s/%d of generation %d: %w", tp.Topic, tp.Partition, j.rec.Serving, err)
 			}
 		}
-		atPoint(pointFenced)
+		crashpoint.Reach(pointFenced)
 		at, err := old.Sink().Positions(ctx)
 		if err != nil {
 			return err

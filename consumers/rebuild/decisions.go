@@ -141,11 +141,14 @@ func (j *Job) redriven(ctx context.Context) ([]string, error) {
 	}
 	settled := map[string]bool{}
 	err := consumers.ScanLetters(ctx, j.cfg.Kafka, j.cfg.Sink, func(l consumers.Letter) error {
-		if _, marked := w.feed.fold.Quarantined(l.TopicPartition, l.Key); marked {
-			settled[l.Key] = w.decided.fate(l.TopicPartition, l.Offset) != dlq.FatePending
+		if !w.feed.fold.Owns(l.TopicPartition) {
+			return fmt.Errorf("the former generation does not follow %s/%d yet, and has keys of it in quarantine perhaps: try again in a moment", l.Topic, l.Partition)
+		}
+		first, marked := w.feed.fold.Quarantined(l.TopicPartition, l.Key)
+		if marked && l.Offset >= first && w.decided.fate(l.TopicPartition, l.Offset) != dlq.FatePending {
+			settled[l.Key] = true
 		}
 		return nil
 	})
-	maps.DeleteFunc(settled, func(_ string, s bool) bool { return !s })
 	return slices.Sorted(maps.Keys(settled)), err
 }

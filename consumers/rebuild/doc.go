@@ -16,7 +16,7 @@
 // What holds:
 //
 //  1. Every state is durable before it is acted upon, and every step can be repeated: whoever leads next goes on from the record.
-//  2. A former leader writes nothing: its transactional id is taken before the record is read. (Where the broker has no transactions, the group alone tells leaders apart.)
+//  2. A former leader writes nothing: its transactional id is taken before the record is read. One that cannot tell what became of a write leads no more: the record at hand may be old. (Where the broker has no transactions, the group alone tells leaders apart.)
 //  3. After a swap is recorded nobody moves the former generation: a consumer asks for the newest record after each claim (feed.go), and the leader claims every
 //     partition once it is written.
 //  4. Readers are moved to a generation that has everything they have seen, and only to one that was compared (promise 8).

@@ -23,6 +23,9 @@ func (j *Job) feasible(ctx context.Context, o Options) error {
 	}
 	return j.serving(ctx, func(s Store) error {
 		_, keeps := s.Sink().(fold.EventKeeper)
+		if o.From == FromBronze && !keeps {
+			return errors.New("this sink keeps no events, and has no bronze to begin at: begin at the beginning of the log")
+		}
 		at, err := s.Sink().Positions(ctx)
 		if err != nil {
 			return err

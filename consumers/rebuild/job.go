@@ -14,6 +14,7 @@ import (
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/compare"
+	"github.com/millrace/millrace/internal/crashpoint"
 )
 
 // JobConfig says whose rebuilds are led.
@@ -87,8 +88,11 @@ func Lead(ctx context.Context, term *Term, cfg JobConfig) error {
 	}
 }
 
-// end lets go of everything that is not handed over.
-func (j *Job) end() { j.drop() }
+// end lets go of everything that is not handed over. What its metrics tell is another process's from now on.
+func (j *Job) end() {
+	j.drop()
+	j.cfg.Metrics.show(nil)
+}
 
 // tick does what is next. An error ends the term: what stands in the record is where the next one goes on.
 func (j *Job) tick(ctx context.Context) (err error) {
@@ -109,7 +113,7 @@ func (j *Job) tick(ctx context.Context) (err error) {
 		return nil
 	}
 	if err := j.step(ctx); err != nil {
-		if ctx.Err() != nil || errors.Is(err, ErrDeposed) {
+		if ctx.Err() != nil || errors.Is(err, ErrDeposed) || errors.Is(err, errUnsure) {
 			return err
 		}
 		return j.trouble(ctx, err)
@@ -157,7 +161,7 @@ func (j *Job) move(ctx context.Context, change func(*Record, *Rebuild), answers 
 	j.rec = rec
 	if b := rec.Rebuild; b != nil && b.State != before {
 		j.log.Info("rebuild", "state", b.State, "from", b.Old, "to", b.New, "reason", b.Reason)
-		atPoint(pointState + string(b.State))
+		crashpoint.Reach(pointState + string(b.State))
 	}
 	return nil
 }

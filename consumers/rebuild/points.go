@@ -1,7 +1,7 @@
 package rebuild
 
 // Points at which a test can stop or kill a process of a sink: a binary that was built with the tag crashpoints takes the point from its environment
-// (points_crash.go). There is one for each state, rebuild-STATE, reached when the record that begins the state is written.
+// (internal/crashpoint). There is one for each state, rebuild-STATE, reached when the record that begins the state is written.
 const (
 	pointState    = "rebuild-"           // and the state
 	pointServe    = "rebuild-serve"      // everything is ready, and readers still see the former generation

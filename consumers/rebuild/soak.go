@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/internal/crashpoint"
 )
 
 // soak has the former generation follow, so that a rollback is no step back in time, until it is retired.
@@ -20,7 +21,7 @@ func (j *Job) soak(ctx context.Context) error {
 		return err
 	}
 	w.feed.pace.free()
-	atPoint(pointFollowed)
+	crashpoint.Reach(pointFollowed)
 	if j.rec.Rebuild.Reason != "" {
 		return j.move(ctx, func(_ *Record, b *Rebuild) { b.Reason = "" })
 	}
@@ -57,11 +58,11 @@ func (j *Job) remove(ctx context.Context, n int) (err error) {
 	if !ok {
 		return nil
 	}
-	atPoint(pointRemove)
+	crashpoint.Reach(pointRemove)
 	if err := g.Remove(ctx); err != nil {
 		return fmt.Errorf("remove generation %d: %w", n, err)
 	}
-	atPoint(pointRemoved)
+	crashpoint.Reach(pointRemoved)
 	if _, err := j.adm.DeleteGroup(ctx, Group(j.cfg.Sink, n)); err != nil {
 		j.log.Debug("the group of a generation is not deleted; it expires by itself", "generation", n, "err", err)
 	}

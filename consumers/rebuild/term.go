@@ -30,6 +30,10 @@ const (
 // ErrDeposed says that another process leads by now: nothing was written.
 var ErrDeposed = errors.New("another process leads the sink's generations")
 
+// errUnsure says that a write has failed, or that this process cannot tell what stands on the topic since: the record at hand may be old, and what is written on
+// top of it would undo what was written. The term ends; the next one begins by reading the topic.
+var errUnsure = errors.New("it is not known what stands on the topic")
+
 // Campaign stands for leader until ctx ends. lead is called whenever this process leads, with a context that ends when it does not any more; the topic must be there. What lead returns early, it is
 // called for again after a pause as long as this process leads.
 func (l *Log) Campaign(ctx context.Context, lead func(context.Context, *Term) error) error {
@@ -143,9 +147,10 @@ func (l *Log) newTerm(ctx context.Context) (*Term, error) {
 	return &Term{log: l, cl: cl, plain: true}, nil
 }
 
-// withoutTransactions says whether the broker has none, or not for this user.
+// withoutTransactions says whether the broker has none, or not for this user. One whose coordinator is away for now has them: a former leader could write again when
+// it is back, and nothing would have shut it out.
 func withoutTransactions(err error) bool {
-	return errors.Is(err, kerr.UnsupportedVersion) || errors.Is(err, kerr.TransactionalIDAuthorizationFailed) || errors.Is(err, kerr.CoordinatorNotAvailable)
+	return errors.Is(err, kerr.UnsupportedVersion) || errors.Is(err, kerr.TransactionalIDAuthorizationFailed)
 }
 
 // Record is the record as this process has read it.
@@ -214,14 +219,16 @@ func (t *Term) put(ctx context.Context, out []*kgo.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	err := t.produce(ctx, out)
-	if deposed(err) {
-		err = fmt.Errorf("%w: %w", ErrDeposed, err)
+	switch {
+	case deposed(err):
+		return fmt.Errorf("write to %s: %w: %w", Topic(t.log.cfg.Sink), ErrDeposed, err)
+	case err == nil:
+		_, err = t.log.Sync(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("write to %s: %w", Topic(t.log.cfg.Sink), err)
+		return fmt.Errorf("write to %s: %w: %w", Topic(t.log.cfg.Sink), errUnsure, err)
 	}
-	_, err = t.log.Sync(ctx)
-	return err
+	return nil
 }
 
 func (t *Term) produce(ctx context.Context, out []*kgo.Record) error {

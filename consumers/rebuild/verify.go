@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/compare"
 	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/internal/crashpoint"
 )
 
 // How long the old generation is waited for at the cut, and the new one; and how often both are looked at meanwhile.
@@ -23,7 +24,7 @@ func (j *Job) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := j.progress(ctx, w); err != nil {
+	if _, _, err := j.progress(ctx, w); err != nil || !w.running {
 		return err
 	}
 	switch {
@@ -56,7 +57,7 @@ func (j *Job) verify(ctx context.Context) error {
 
 // judge goes on from a comparison.
 func (j *Job) judge(ctx context.Context, c *compare.Comparison) error {
-	atPoint(pointCompared)
+	crashpoint.Reach(pointCompared)
 	if _, timed := j.rec.Rebuild.Options.since(); timed {
 		c.Acceptable = true // history was left out on purpose: what that makes different is shown, and for a person to accept
 	}
@@ -68,7 +69,7 @@ func (j *Job) judge(ctx context.Context, c *compare.Comparison) error {
 		case c.Acceptable:
 			b.State, b.Reason = Refused, "the new generation differs, as was asked for: look at the differences, and accept them or abort"
 		default:
-			b.State, b.Reason = Refused, "the generations differ in what no declaration has changed: the keys are told in the comparison. Abort; repair what serves (millrace repair), or mend the cause"
+			b.State, b.Reason = Refused, "the generations differ in what no declaration has changed: the keys are told in the comparison. Abort, repair what serves (millrace repair) or mend the cause, and begin again"
 		}
 	})
 }
@@ -103,7 +104,7 @@ func (j *Job) compare(ctx context.Context, w *work, rec Record) (c *compare.Comp
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, two.Old.Close(), two.New.Close()) }()
-	atPoint(pointHeld)
+	crashpoint.Reach(pointHeld)
 	w.feed.consumer.Release()
 	two.OldProjections, two.NewProjections = old.Projections(), w.store.Projections()
 	two.LoadOld, two.LoadNew = before.Load, after.Load

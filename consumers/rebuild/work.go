@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/internal/crashpoint"
 )
 
 // work is a generation that is fed beside the one that serves.
@@ -99,7 +100,7 @@ func (j *Job) carryOn(ctx context.Context) error {
 	if !w.running {
 		w.feed.run(j.cfg.Host.Feeding())
 		w.running = true
-		atPoint(pointStarted)
+		crashpoint.Reach(pointStarted)
 	}
 	select {
 	case <-w.feed.done:

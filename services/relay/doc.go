@@ -42,7 +42,7 @@
 //	                       sent, repeat.go: how that is done again
 //	commit.go              the commit under way, while the next page is read and sent
 //	cursor.go, epoch.go    the record that says what has been published, and which of several counts
-//	points.go              where tests stop or kill a relay; points_crash.go, points_none.go: in a binary, and in none that ships
+//	points.go              where tests stop or kill a relay: by a hook, or in a binary (internal/crashpoint)
 //	reanchor.go            goes on after the database was restored: reanchor_read.go, reanchor_change.go; anchoring.go marks
 //	                       the cursor meanwhile
 //	history.go, vanish.go  signs that the table is not the one that the cursor was taken from, or that a stranger removed rows

@@ -1,7 +1,7 @@
 package relay
 
 // Points at which a test can stop or kill a relay: tests of this package set the hook, and a binary that was built with the tag
-// crashpoints takes the point from its environment (points_crash.go).
+// crashpoints takes the point from its environment (internal/crashpoint).
 const (
 	pointFence      = "fence"      // before each of the transactional ids is taken
 	pointFenced     = "fenced"     // both are taken, the cursor is not read

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/millrace/millrace/internal/crashpoint"
 )
 
 // Relay publishes the events of one outbox. Its methods are safe for concurrent use.
@@ -55,7 +57,7 @@ func New(cfg Config) (*Relay, error) {
 	}
 	return &Relay{
 		cfg: cfg, pg: pg, retry: backoff{min: cfg.RetryMin, max: cfg.RetryMax},
-		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(cfg.Logger, m.inTrouble), point: atPoint,
+		status: newStatus(cfg.Outbox, m, time.Now), trouble: newTroubles(cfg.Logger, m.inTrouble), point: crashpoint.Reach,
 		refused: map[string]int{}, patience: newPatience(cfg.PollTimeout),
 	}, nil
 }

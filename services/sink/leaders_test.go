@@ -1,10 +1,16 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/consumers/dlq"
 	"github.com/millrace/millrace/consumers/rebuild"
@@ -158,4 +164,55 @@ func TestARollbackThatWouldLoseWhatWasRedrivenIsRefused(t *testing.T) {
 	if why := v.refused(rebuild.Rollback, nil); !slices.Contains([]string{`dead letters of 1 keys were redriven or discarded since the swap, and the former generation does not have that: "account-1"`}, why) {
 		t.Error(why)
 	}
+}
+
+// A leader that has just begun does not know yet what the former generation has in quarantine: it refuses a rollback until it does.
+func TestANewLeaderDoesNotRollBackBeforeItKnowsWhatWasRedriven(t *testing.T) {
+	t.Parallel()
+	v := newVault(t)
+	v.open(100)
+	v.bad("account-1")
+	v.open(100)
+	s := v.run(v.cfg, v.declare(""))
+	v.applied(v.generation(1, ""))
+	v.recorded()
+	v.ask(rebuild.Start, nil)
+	v.inState(rebuild.Soaking)
+	v.applied(v.generation(1, ""))
+	v.settle(dlq.Filter{Key: "account-1"})
+	s.end()
+	letIn := v.keepOut(rebuild.Group(v.name, 1))
+	v.run(v.cfg, v.declare(""))
+	v.refusedWith("does not follow accounts/")
+	letIn()
+	v.refusedWith("were redriven")
+}
+
+// keepOut keeps everybody out of a group until the function that it returns is called.
+func (v *vault) keepOut(group string) (letIn func()) {
+	var open atomic.Bool
+	v.cluster.ControlKey(int16(kmsg.JoinGroup), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		if open.Load() {
+			return nil, nil, false
+		}
+		v.cluster.KeepControl()
+		if r.(*kmsg.JoinGroupRequest).Group != group {
+			return nil, nil, false
+		}
+		out := r.ResponseKind().(*kmsg.JoinGroupResponse)
+		out.ErrorCode = kerr.CoordinatorLoadInProgress.Code
+		return out, nil, true
+	})
+	return func() { open.Store(true) }
+}
+
+// refusedWith asks for a rollback until it is refused for a reason.
+func (v *vault) refusedWith(reason string) {
+	v.t.Helper()
+	eventually(v.t, reason, func() error {
+		if why := v.refused(rebuild.Rollback, nil); !strings.Contains(why, reason) {
+			return errors.New(why)
+		}
+		return nil
+	})
 }

@@ -41,8 +41,9 @@ func init() {
 // vault is a bank on a broker of its own, whose sink keeps everything in memory.
 type vault struct {
 	*bank
-	server *sinktest.MemoryServer
-	cfg    Config
+	cluster *kfake.Cluster
+	server  *sinktest.MemoryServer
+	cfg     Config
 }
 
 func newVault(t *testing.T) *vault {
@@ -57,7 +58,7 @@ func newVault(t *testing.T) *vault {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.cl.Close)
-	v := &vault{bank: b, server: sinktest.NewMemoryServer(), cfg: Config{Kind: "~memory", Path: b.name}}
+	v := &vault{bank: b, cluster: cluster, server: sinktest.NewMemoryServer(), cfg: Config{Kind: "~memory", Path: b.name}}
 	memory.Store(b.name, v.server)
 	return v
 }

@@ -110,6 +110,10 @@ func forbidden(f file, to string) string {
 		return "product code does not import its tests"
 	case f.test() && in(to, "services/internal", "services/devregistry"):
 		return ""
+	case in(f.dir, "internal"):
+		return "internal is for the whole tree, and imports nothing of ours"
+	case in(to, "internal") && !in(f.dir, "outbox", "schemas"):
+		return ""
 	case in(to, "schemas/shop", "services/shop") && !in(f.dir, "services/shop", "services/millrace", "schemas/shop") && !f.test():
 		return "nothing in the product knows the example domain"
 	case in(f.dir, "schemas") && !in(to, "schemas"):
@@ -188,7 +192,7 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 }
 
 func TestEveryTopLevelFolderSaysWhatLivesThere(t *testing.T) {
-	for _, dir := range []string{"schemas", "outbox", "services", "consumers", "deploy", "test"} {
+	for _, dir := range []string{"schemas", "outbox", "services", "consumers", "internal", "deploy", "test"} {
 		found := false
 		for _, name := range []string{"README.md", "doc.go"} {
 			if _, err := os.Stat(filepath.Join("..", "..", dir, name)); err == nil {
@@ -204,7 +208,7 @@ func TestEveryTopLevelFolderSaysWhatLivesThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !in(e.Name(), "schemas", "outbox", "services", "consumers", "deploy", "test", "bin") {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !in(e.Name(), "schemas", "outbox", "services", "consumers", "internal", "deploy", "test", "bin") {
 			t.Errorf("unexpected top-level folder %s", e.Name())
 		}
 	}

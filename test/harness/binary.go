@@ -39,7 +39,7 @@ func Binary(t testing.TB) string {
 
 // CrashBinary returns the path of a millrace binary that kills or freezes itself
 // at a named point of the relay or of a rebuild when its environment says so (the build tag
-// crashpoints, points_crash.go in services/relay and consumers/rebuild) and is like the real one
+// crashpoints, internal/crashpoint) and is like the real one
 // otherwise, but for having no DuckDB. It is built once per process.
 func CrashBinary(t testing.TB) string {
 	t.Helper()

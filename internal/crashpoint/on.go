@@ -1,6 +1,6 @@
 //go:build crashpoints
 
-package relay
+package crashpoint
 
 import (
 	"fmt"
@@ -12,11 +12,7 @@ import (
 	"time"
 )
 
-// A binary built with the tag crashpoints ends or stops itself at a named point of points.go, so that a test can have that
-// moment. The product is not built with it.
-//
-//	MILLRACE_CRASH_POINT=produced:3    SIGKILL when the point is reached for the third time
-//	MILLRACE_FREEZE_POINT=fence:2      SIGSTOP when it is reached for the second time; SIGCONT lets it go on
+// The variables that name a point, and which time of it.
 const (
 	crashPointEnv  = "MILLRACE_CRASH_POINT"
 	freezePointEnv = "MILLRACE_FREEZE_POINT"
@@ -31,7 +27,8 @@ var staged struct {
 	reached map[string]int
 }
 
-func atPoint(point string) {
+// Reach is called when a point is reached. It counts how often that was, in this process, and does what the environment says.
+func Reach(point string) {
 	staged.mu.Lock()
 	if staged.reached == nil {
 		staged.reached = map[string]int{}
