@@ -3,7 +3,6 @@ package consumers_test
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/test/harness"
 )
 
 // A broker that takes a letter and says nothing holds up nobody who wants to end.
@@ -26,14 +26,7 @@ func TestASilentBrokerHoldsNoLetterUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	silent, asked := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		once.Do(func() { close(asked) })
-		<-silent
-		return nil, nil, false
-	})
+	asked, answer := harness.Silence(t, cluster, kmsg.Produce)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	ev := consumers.Event{TopicPartition: consumers.TopicPartition{Topic: "shop.orders"}, Key: "k", Value: []byte("v")}
@@ -48,7 +41,7 @@ func TestASilentBrokerHoldsNoLetterUp(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("the letter does not come back")
 	}
-	close(silent)
+	answer()
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}

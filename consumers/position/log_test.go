@@ -224,14 +224,7 @@ func TestASilentBrokerHoldsNobodyUpForLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	silent, asked := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		once.Do(func() { close(asked) })
-		<-silent
-		return nil, nil, false
-	})
+	asked, answer := harness.Silence(t, cluster, kmsg.Produce)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	done := make(chan error, 1)
@@ -247,7 +240,7 @@ func TestASilentBrokerHoldsNobodyUpForLong(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("the commit does not come back")
 	}
-	close(silent)
+	answer()
 	if err := log.Close(); err != nil {
 		t.Error(err)
 	}

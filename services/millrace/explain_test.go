@@ -124,12 +124,7 @@ func (f failing) Status() any               { return nil }
 
 // A port that takes connections and is no broker's.
 func TestAPortThatSaysNothing(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	conn, err := net.Dial("tcp", ln.Addr().String())
+	conn, err := net.Dial("tcp", harness.SilentPort(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,21 +8,18 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/millrace/millrace/test/harness"
 )
 
 // The system is told to notice a connection to Postgres whose packets are lost.
 func TestALostConnectionIsNoticedByTheSystem(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
 	r, err := New(goodConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := r.pg.DialFunc(context.Background(), "tcp", listener.Addr().String())
+	conn, err := r.pg.DialFunc(context.Background(), "tcp", harness.SilentPort(t))
 	if err != nil {
 		t.Fatal(err)
 	}

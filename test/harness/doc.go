@@ -43,6 +43,7 @@
 //	postgres*.go    PostgreSQL: binaries, server, databases; standbys, dumps, copies of the volume
 //	pgbouncer.go    PgBouncer before a PostgreSQL
 //	kafka*.go, registry.go, redis.go, opensearch.go
+//	silent.go       a broker, and a port, that say nothing
 //	certificates.go an authority of one test, for servers that speak TLS
 //	binary.go       the millrace binary
 //	servers.go      what cmd/servers starts
