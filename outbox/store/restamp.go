@@ -38,12 +38,10 @@ func (a *Anchor) StampUnpublished(ctx context.Context, progress func(id int64)) 
 	if err != nil {
 		return Snapshot{}, Source{}, rows, err
 	}
+	// Promise 1: the cursor must not hold what a crash could undo. This commits behind the snapshot, whether or not a row was updated, and
+	// waits for the disk (see anchorTables): what the snapshot has seen is flushed with it.
 	if err := a.renewLeaves(ctx); err != nil {
 		return Snapshot{}, Source{}, rows, err
-	}
-	// Promise 1: the cursor must not hold what a crash could undo.
-	if _, err := a.conn.PgConn().Exec(ctx, emitFlush).ReadAll(); err != nil {
-		return Snapshot{}, Source{}, rows, fmt.Errorf("force a flush of the WAL: %w", err)
 	}
 	return h.upper, h.source, rows, nil
 }

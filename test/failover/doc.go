@@ -11,5 +11,7 @@
 //	standby_test.go    failed over to a standby that lacks the last commits, with the real binary
 //	restored_test.go   a dump, and an older volume
 //	crash_test.go      re-anchoring killed with SIGKILL at every step, and run again
+//	unflushed_test.go  PostgreSQL crashes right after it
+//	overtaken_test.go  an older volume that has come past the cursor
 //	source_test.go     a standby as the source, and PgBouncer
 package failover
