@@ -215,6 +215,42 @@ func TestAReplayFromATimeGoesOn(t *testing.T) {
 	}
 }
 
+// The bounds of a replay by time: the first is inclusive, the second is not; and the leaves that it need not look at are those that were
+// left well before, for a row may be dated later than its leaf was left.
+func TestAReplayByTimeHasTheEventsOfThatTime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, fakeBroker(t), &memoryRegistry{})
+	run := r.run(nil)
+	for n := int64(1); n <= 4; n++ {
+		r.emit("k", n)
+	}
+	now := time.Now().Truncate(time.Microsecond)
+	then := now.Add(-10 * time.Minute)
+	for id, at := range map[int]time.Time{1: then.Add(-time.Microsecond), 2: then, 3: then.Add(time.Microsecond), 4: now.Add(30 * time.Minute)} {
+		r.exec(`update outbox.event set occurred_at = $2 where id = $1`, id, at)
+	}
+	run.untilSeq(4)
+	r.exec(`select outbox.turn_ring(true)`)
+	r.emit("k", 5)
+	run.untilSeq(5)
+	look := func(what string, opts relay.ReplayOptions, sent, looked int64, gone string) {
+		t.Helper()
+		opts.To, opts.DryRun = "elsewhere", true
+		did, err := r.replayed(t.Context(), opts)
+		if err != nil || !did.Done || did.Sent != sent || did.Looked != looked || fmt.Sprint(did.Gone) != gone {
+			t.Errorf("%s: %+v %v", what, did, err)
+		}
+	}
+	look("from then on", relay.ReplayOptions{From: then}, 4, 5, "[]")
+	look("until then", relay.ReplayOptions{Until: then}, 1, 5, "[]")
+	look("dated later than the leaf was left", relay.ReplayOptions{From: now.Add(20 * time.Minute)}, 1, 5, "[]")
+	r.exec(`update outbox.leaf set left_at = now() - interval '3 hours' where leaf = 0`)
+	look("a leaf left long before", relay.ReplayOptions{From: now.Add(-time.Hour)}, 1, 1, "[]")
+	r.exec(`select outbox.empty_leaf(0, pg_current_snapshot(), now() + interval '1 minute')`)
+	look("a leaf left long before, and emptied", relay.ReplayOptions{From: now.Add(-time.Hour)}, 1, 1, "[]")
+	look("a leaf emptied since", relay.ReplayOptions{From: now.Add(-4 * time.Hour)}, 1, 1, "[{1 4294967295}]")
+}
+
 // Rows that retention takes while they are being replayed are named.
 func TestAReplaySaysWhichRowsWereGone(t *testing.T) {
 	t.Parallel()
