@@ -14,7 +14,8 @@ import (
 // atLeastOnce is the publisher on a broker without transactions, or without the permission for them.
 //
 //	intent of t      written and acknowledged: what is sent from here on, whoever comes next sends again just so
-//	events of t      a batch a partition at a time, each acknowledged before the next: first appearances are in order
+//	events of t      first appearances are in order: the client sends a partition's batches one after the other, and fails all that
+//	                 are behind a refused one
 //	parked events    acknowledged after the events
 //	cursor of t      written and acknowledged
 //
@@ -94,7 +95,7 @@ func (a *atLeastOnce) publish(ctx context.Context, t int64, records []*kgo.Recor
 		}
 	}
 	for _, part := range [][]*kgo.Record{events, own} {
-		if err := a.sendAll(ctx, part); err != nil {
+		if err := a.send(ctx, part); err != nil {
 			return fmt.Errorf("publish %d records, number %d: %w", len(records), t, err)
 		}
 		if len(part) < last {
@@ -122,46 +123,8 @@ func (a *atLeastOnce) write(ctx context.Context, record *kgo.Record) error {
 	return nil
 }
 
-// sendAll sends records in rounds of one batch a partition. A batch that is refused has none behind it: a later event of a
-// key never appears before an earlier one.
-func (a *atLeastOnce) sendAll(ctx context.Context, records []*kgo.Record) error {
-	type place struct {
-		topic     string
-		partition int32
-	}
-	for len(records) > 0 {
-		var now, later []*kgo.Record
-		size := map[place]int{}
-		for _, r := range records {
-			at := place{r.Topic, r.Partition}
-			before := size[at]
-			size[at] += weight(r)
-			if before > 0 && size[at] > a.batchBytes(r.Topic)-batchOverhead {
-				later = append(later, r)
-			} else {
-				now = append(now, r)
-			}
-		}
-		if err := a.send(ctx, now); err != nil {
-			return err
-		}
-		if records = later; len(later) > 0 {
-			a.point(pointHalfway)
-		}
-	}
-	return nil
-}
-
-// weight is an upper bound of what a record takes in a batch.
-func weight(r *kgo.Record) int {
-	n := recordOverhead + len(r.Key) + len(r.Value)
-	for _, h := range r.Headers {
-		n += len(h.Key) + len(h.Value) + 10
-	}
-	return n
-}
-
-// send sends records and returns when each is acknowledged.
+// send sends records and returns when each is acknowledged. All of them are in the client before the first is sent, so that what it
+// refuses takes every later record of its partition with it.
 func (a *atLeastOnce) send(ctx context.Context, records []*kgo.Record) error {
 	if err := a.holds(); err != nil {
 		return err

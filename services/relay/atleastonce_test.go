@@ -3,6 +3,7 @@ package relay_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -129,18 +130,19 @@ func TestPromise3AtLeastOnceKilledAtEveryPoint(t *testing.T) {
 	})
 }
 
-// A page of several batches to a partition, killed between them.
+// A page of several batches to a partition, killed when some are written and one is on its way.
 func TestPromise3AtLeastOnceKilledHalfway(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, fakeBroker(t), &memoryRegistry{})
+	c := brokerOfNames(t)
+	r := newRig(t, c.ListenAddrs(), &memoryRegistry{})
 	small := func(c *relay.Config) {
 		atLeastOnce(c)
 		c.PageSize = 500
 		c.Topics = map[string]relay.Topic{r.topic: {Partitions: 2, Configs: map[string]string{"max.message.bytes": "4000"}}}
 	}
 	r.write(load{writers: 4, transactions: 100, keys: 5, seed: 13})
-	for n := range int64(3) {
-		r.killAtPoint(relay.PointHalfway, 1+n, small)
+	for n := range 3 {
+		r.killAtBatch(c, 2+n, small)
 		r.write(load{writers: 4, transactions: 10, keys: 5, seed: uint64(14 + n)})
 	}
 	run := r.run(small)
@@ -149,6 +151,48 @@ func TestPromise3AtLeastOnceKilledHalfway(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.checkRepeats(3)
+}
+
+// brokerOfNames is a broker to which batches are sent under the name of their topic.
+func brokerOfNames(t *testing.T) *kfake.Cluster {
+	t.Helper()
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(int16(kmsg.Produce), 12)
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.MaxVersions(versions))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// killAtBatch runs a relay until the nth request with events has come to the broker, which looks at it when the relay is dead.
+func (r *rig) killAtBatch(c *kfake.Cluster, nth int, change func(*relay.Config)) {
+	r.t.Helper()
+	reached, dead := make(chan struct{}), make(chan struct{})
+	come := 0
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		if !slices.ContainsFunc(req.(*kmsg.ProduceRequest).Topics, func(t kmsg.ProduceRequestTopic) bool { return t.Topic == r.topic }) {
+			return nil, nil, false
+		}
+		if come++; come == nth {
+			close(reached)
+			<-dead
+			c.DropControl()
+		}
+		return nil, nil, false
+	})
+	run := r.run(func(c *relay.Config) { change(c); c.StopTimeout = time.Nanosecond })
+	select {
+	case <-reached:
+	case <-run.ended:
+		r.t.Fatalf("the relay ended before it sent batch %d: %v", nth, run.err)
+	case <-time.After(60 * time.Second):
+		r.t.Fatalf("the relay did not send batch %d: %+v", nth, run.Status())
+	}
+	run.cancel()
+	close(dead)
+	_ = run.wait()
 }
 
 // A leader that sleeps past a takeover and is not told, at every point of a page: it sends nothing that its successor sends with

@@ -76,7 +76,7 @@
 //     announced on the cursor topic (its rows, versions and parked events) before its first record is sent.
 //   - Nothing is sent before the flush gate, for it cannot be taken back.
 //   - After a crash, or an error of the broker, the page at hand (at most PageSize events) is sent again. So does a leader that
-//     was frozen while it sent, wakes after a takeover and does not know yet: it looks at the lock's time before each batch,
+//     was frozen while it sent, wakes after a takeover and does not know yet: it looks at the lock's time before each page,
 //     and every write to the cursor topic tells it whether somebody else wrote there. What it had in flight are events that its
 //     successor sends, too, with the same versions.
 //   - An event that such a leader parks late, after its successor's was released, is parked once more.

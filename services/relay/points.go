@@ -9,7 +9,7 @@ const (
 	pointClaimed    = "claimed"    // the cursor is this relay's; without transactions it was claimed by a record
 	pointIntending  = "intending"  // at-least-once: before a page is announced
 	pointIntended   = "intended"   // at-least-once: a page is announced, nothing of it is sent
-	pointHalfway    = "halfway"    // at-least-once: some batches of a page are acknowledged, the rest is not sent
+	pointHalfway    = "halfway"    // at-least-once: the events of a page are acknowledged, what it parks is not sent
 	pointProduced   = "produced"   // every record acknowledged, the commit not begun
 	pointCommitting = "committing" // before the commit is asked for
 	pointCommitted  = "committed"  // committed, the answer not looked at
