@@ -143,7 +143,8 @@ type Config struct {
 	TransactionTimeout time.Duration `yaml:"transaction_timeout"`
 
 	// PublishTimeout bounds the wait for the acknowledgements of one transaction and, separately, for its commit; then
-	// the relay starts again from the cursor. Must be shorter than TransactionTimeout. Default 20 s.
+	// the relay starts again from the cursor. A request with events that nobody answers is sent again after a third of it. Must be
+	// shorter than TransactionTimeout. Default 20 s.
 	PublishTimeout time.Duration `yaml:"publish_timeout"`
 
 	// StopTimeout bounds what is done after Run's context ends: finishing the transaction at hand. Default 10 s.

@@ -26,6 +26,8 @@ type sender struct {
 	// next is the sequence number of a partition's next batch in this epoch.
 	next   map[partitionKey]int32
 	topics map[string]kadm.TopicDetail
+	// patience is how long a broker may take over one request with batches.
+	patience time.Duration
 	// open says that the broker may have a transaction of this id that was not ended.
 	open bool
 }
@@ -38,6 +40,8 @@ type partitionKey struct {
 const (
 	// produceTimeout is how long a broker may take to get a batch to its replicas.
 	produceTimeout = 10 * time.Second
+	// sendings is how often a request fits into PublishTimeout that nobody answers.
+	sendings = 3
 	// txnPause is how long a broker is left in peace that is still ending the last transaction of an id: it takes some 20 ms. After
 	// usualPauses something is wrong there, and the pauses double up to maxTxnPause: the batches of a page are megabytes.
 	txnPause    = 5 * time.Millisecond
@@ -210,7 +214,11 @@ func (s *sender) request(ctx context.Context, leader int32, batches []*recordBat
 		p.Partition, p.Records = b.partition, b.bytes
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
 	}
-	raw, err := s.client.Broker(int(leader)).Request(ctx, req)
+	// A request that was lost on the way gives way to another, over another connection, before the whole transaction is given up. If it
+	// comes after all, the broker knows its batches by their sequence numbers, and once the transaction has ended by their epoch.
+	bounded, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
+	raw, err := s.client.Broker(int(leader)).Request(bounded, req)
 	if err == nil {
 		return answers(raw.(*kmsg.ProduceResponse), batches, s.topics)
 	}

@@ -182,6 +182,43 @@ func TestPromise3AnAnswerToABatchIsLost(t *testing.T) {
 	}
 }
 
+// Promise 3: a request that is lost on the way, or comes late, when its transaction has ended, takes up its share of the time only. It is
+// sent again, and each event is there once.
+func TestPromise3ARequestThatIsSwallowedIsSentAgain(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]bool{"lost": false, "late": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newDirectRig(t)
+			r.timeout = 18 * time.Second // the client on its own gives a connection up after 20 s
+			for _, s := range r.senders {
+				s.patience = 2 * time.Second
+			}
+			var come atomic.Int32
+			over := make(chan struct{})
+			r.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+				r.cluster.KeepControl()
+				if come.Add(1) > 1 {
+					return nil, nil, false
+				}
+				if late {
+					r.cluster.SleepControl(func() { <-over })
+				}
+				return nil, nil, !late
+			})
+			err := r.send(t, 0, 1)
+			close(over)
+			if err != nil || come.Load() < 2 {
+				t.Fatalf("after %d requests: %v", come.Load(), err)
+			}
+			if err := r.send(t, 2, 1); err != nil {
+				t.Fatal(err)
+			}
+			r.read(t, 6)
+		})
+	}
+}
+
 // What a broker refuses for good names the first record of the batch, and sends nothing again.
 func TestABatchThatIsRefusedNamesItsRecord(t *testing.T) {
 	t.Parallel()

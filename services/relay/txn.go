@@ -47,7 +47,7 @@ func newDirect(ctx context.Context, cfg Config, p *producer, limit func(topic st
 		if err != nil {
 			return nil, fmt.Errorf("take transactional id %d: %w", i, err)
 		}
-		d.senders[i] = &sender{client: client, txnID: transactionalID(cfg.Outbox, int64(i))}
+		d.senders[i] = &sender{client: client, txnID: transactionalID(cfg.Outbox, int64(i)), patience: cfg.PublishTimeout / sendings}
 		d.senders[i].adopt(id, epoch)
 	}
 	return d, nil
