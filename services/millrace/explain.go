@@ -84,8 +84,8 @@ func kafkaRemedy(err error) string {
 	case errors.As(err, &eof), strings.Contains(text, "tls alert") || strings.Contains(text, "invalid large response size"):
 		return "is this the right listener? look at kafka.tls, which makes the client speak TLS, and at kafka.sasl"
 	}
-	if silent(err) {
-		return "something takes connections there and says nothing: is it a broker's port? look at kafka.brokers"
+	if silent(err) || errors.Is(err, errUnheard) {
+		return "nothing comes back from there: is it a broker's port, and can it be reached from here? look at kafka.brokers"
 	}
 	return tlsRemedy(err, "kafka.tls")
 }
@@ -121,6 +121,8 @@ func (at where) postgresRemedy(err error) string {
 		return "the server takes this user with TLS only: put sslmode=verify-full and sslrootcert=FILE into " + at.dsn
 	case errors.As(err, &said) && said.Code == invalidAuthorization:
 		return "the server's pg_hba.conf does not let this user in from here"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "nothing comes back from there: is it the server's port, and can it be reached from here? look at " + at.dsn
 	case strings.Contains(text, "server refused TLS"):
 		return "the server does not speak TLS: set ssl=on there, or sslmode in " + at.dsn
 	}

@@ -36,7 +36,7 @@ relay, so it answers from any machine, and also when no relay runs. Exit status
 		if err != nil {
 			return err
 		}
-		all, err := c.standings(cmd.Context(), names)
+		all, err := c.standings(cmd.Context(), cmd.ErrOrStderr(), names)
 		if err != nil {
 			return err
 		}
@@ -52,21 +52,30 @@ type outboxStanding struct {
 	Error string `json:"error,omitempty"`
 }
 
-// standings asks about all outboxes at once: one that does not answer keeps nobody waiting for the rest.
-func (c *Config) standings(ctx context.Context, names []string) ([]outboxStanding, error) {
+// standings asks about all outboxes at once: one that does not answer keeps nobody waiting for the rest. w is told what is waited for.
+func (c *Config) standings(ctx context.Context, w io.Writer, names []string) ([]outboxStanding, error) {
 	opts, err := c.Kafka.options()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
+	waiting := await(w)
+	defer waiting.stop()
+	unheard := c.Kafka.reach(ctx)
+	waiting.came("Kafka")
 	all := make([]outboxStanding, len(names))
 	var looking sync.WaitGroup
 	for i, name := range names {
+		waiting.forThese("outbox " + name)
 		looking.Go(func() {
+			defer waiting.came("outbox " + name)
 			cfg := c.Outboxes[name].Config
 			cfg.Outbox, cfg.Kafka, cfg.Schema = name, opts, c.Outboxes[name].schema()
-			s, err := relay.Stand(ctx, cfg)
+			s, err := relay.Standing{Progress: relay.Progress{Outbox: name}}, unheard
+			if err == nil {
+				s, err = relay.Stand(ctx, cfg)
+			}
 			all[i] = outboxStanding{Name: name, Standing: s, Error: outboxAt(name).text(err)}
 		})
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,7 +68,7 @@ Exit status 1 if one cannot be told.`,
 		if err != nil {
 			return err
 		}
-		s, err := c.status(cmd.Context())
+		s, err := c.status(cmd.Context(), cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -79,8 +80,8 @@ Exit status 1 if one cannot be told.`,
 	return cmd
 }
 
-// status looks at everything at once: what does not answer keeps nobody waiting for the rest.
-func (c *Config) status(ctx context.Context) (*statusAnswer, error) {
+// status looks at everything at once: what does not answer keeps nobody waiting for the rest. w is told what is waited for.
+func (c *Config) status(ctx context.Context, w io.Writer) (*statusAnswer, error) {
 	opts, err := c.Kafka.options()
 	if err != nil {
 		return nil, err
@@ -96,19 +97,31 @@ func (c *Config) status(ctx context.Context) (*statusAnswer, error) {
 	defer adm.Close()
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
+	waiting := await(w)
+	defer waiting.stop()
+	unheard := c.Kafka.reach(ctx)
+	waiting.came("Kafka")
 	s := &statusAnswer{Outboxes: make([]outboxStatus, len(c.Outboxes)), Sinks: make([]sinkStatus, len(c.Sinks))}
 	var looking sync.WaitGroup
 	for i, name := range sorted(c.Outboxes) {
+		waiting.forThese("outbox " + name)
 		looking.Go(func() {
+			defer waiting.came("outbox " + name)
 			cfg := c.Outboxes[name].Config
 			cfg.Kafka = opts
-			p, err := relay.Inspect(ctx, cfg)
+			p, err := relay.Progress{Outbox: name}, unheard
+			if err == nil {
+				p, err = relay.Inspect(ctx, cfg)
+			}
 			s.Outboxes[i] = outboxStatus{Name: name, Progress: p, Error: outboxAt(name).text(err)}
 		})
 	}
 	for i, name := range sorted(c.Sinks) {
+		waiting.forThese("sink " + name)
 		looking.Go(func() {
+			defer waiting.came("sink " + name)
 			_, topics, err := c.Sinks[name].Resolve(projections)
+			err = cmp.Or(err, unheard)
 			var row sinkStatus
 			if err == nil {
 				row, err = groupStatus(ctx, adm, opts, name, topics)
@@ -280,13 +293,17 @@ func (at where) text(err error) string {
 	if errors.As(err, &pg) && (pg.Code == undefinedTable || pg.Code == undefinedSchema) {
 		return "its tables are missing: run millrace migrate up"
 	}
+	if errors.As(err, &pg) && pg.Code == lockNotAvailable {
+		return "a session holds a lock on its tables: /readyz of the relay that leads names it, and pg_locks shows it. " + oneLine(err)
+	}
 	return oneLine(at.explain(err))
 }
 
-// What Postgres says of tables that were never made.
+// What Postgres says of tables that were never made, and of locks that were not given in time.
 const (
-	undefinedTable  = "42P01"
-	undefinedSchema = "3F000"
+	undefinedTable   = "42P01"
+	undefinedSchema  = "3F000"
+	lockNotAvailable = "55P03"
 )
 
 // number shows a count with its thousands apart.

@@ -74,9 +74,9 @@ func Inspect(ctx context.Context, cfg Config) (Progress, error) {
 	}
 	defer parked.Close()
 	p.Parked = int64(parked.Len())
-	conn, err := pgx.Connect(ctx, cfg.Postgres)
+	conn, err := lookIn(ctx, cfg.Postgres)
 	if err != nil {
-		return p, fmt.Errorf("connect to Postgres: %w", err)
+		return p, err
 	}
 	defer closeConn(conn)
 	p.Behind, p.Oldest, err = store.Backlog(ctx, conn, cfg.Schema, last, upper, position)
@@ -93,6 +93,24 @@ func Inspect(ctx context.Context, cfg Config) (Progress, error) {
 	}
 	p.Retention = inspectRing(ctx, conn, cfg, *last, &parked.held)
 	return p, nil
+}
+
+// lookInTimeout is how long the connection of somebody who only looks may take.
+const lookInTimeout = 5 * time.Second
+
+// lookIn connects to Postgres for somebody who waits for what it says. Nor does that wait behind a stranger's lock on the outbox.
+func lookIn(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	bounded, cancel := context.WithTimeout(ctx, lookInTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(bounded, dsn)
+	if err != nil {
+		return nil, wrap(err, "connect to Postgres")
+	}
+	if _, err := conn.Exec(bounded, `set lock_timeout = '3s'`); err != nil {
+		closeConn(conn)
+		return nil, wrap(err, "bound the wait for locks")
+	}
+	return conn, nil
 }
 
 // lateAfter is how long a leaf may be due before that is told to be late: the relay looks every few seconds.

@@ -2,9 +2,6 @@ package relay
 
 import (
 	"context"
-	"fmt"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/outbox/store"
 )
@@ -25,9 +22,9 @@ func Stand(ctx context.Context, cfg Config) (Standing, error) {
 	if err != nil {
 		return s, err
 	}
-	conn, err := pgx.Connect(ctx, cfg.Postgres)
+	conn, err := lookIn(ctx, cfg.Postgres)
 	if err != nil {
-		return s, fmt.Errorf("connect to Postgres: %w", err)
+		return s, err
 	}
 	defer closeConn(conn)
 	if s.Leader, err = store.WhoLeads(ctx, conn, cfg.Schema); err != nil {

@@ -16,6 +16,7 @@
 //	config_test.go    mistakes in the configuration, and secrets in it
 //	usage_test.go     help, versions, wrong command lines, nothing that answers
 //	away_test.go      servers that are away at the start, and later
+//	silent_test.go    servers that take connections and say nothing, a stranger's lock
 //	demo_test.go      millrace demo, to its end and interrupted
 //	gold_test.go      SQL models, built by sinks and by commands
 //	nocgo_test.go     the binary without cgo
