@@ -130,7 +130,7 @@ func (s *session) claimExactlyOnce(ctx context.Context, log *partitionLog, cur *
 func explain(outbox string, err error) error {
 	switch {
 	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-		return stopf(fmt.Sprintf("grant this user Write and Describe on the transactional ids with the prefix %q (kafka-acls --bootstrap-server BROKER --add "+
+		return stopf(fmt.Sprintf("grant this user Write and Describe on the transactional ids with the prefix %q (kafka-acls.sh --bootstrap-server BROKER --add "+
 			"--allow-principal User:NAME --operation Write --operation Describe --transactional-id %[1]s --resource-pattern-type prefixed); %s",
 			transactionalIDPrefix(outbox), instead), "%w: %w", ErrNoTransactions, err)
 	case errors.Is(err, kerr.UnsupportedVersion), errors.Is(err, kerr.InvalidRequest), errors.Is(err, errNoProducerID):
