@@ -15,7 +15,7 @@ import (
 )
 
 // reachTimeout is how long a person who only looks waits for the first word of a server.
-const reachTimeout = 5 * time.Second
+const reachTimeout = 10 * time.Second
 
 // errUnheard says that no broker has said anything at all.
 var errUnheard = errors.New("no answer")

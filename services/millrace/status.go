@@ -45,7 +45,7 @@ type sinkStatus struct {
 }
 
 // statusTimeout bounds the look at all outboxes and sinks.
-const statusTimeout = 15 * time.Second
+const statusTimeout = 25 * time.Second
 
 func newStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{

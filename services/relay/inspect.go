@@ -96,7 +96,7 @@ func Inspect(ctx context.Context, cfg Config) (Progress, error) {
 }
 
 // lookInTimeout is how long the connection of somebody who only looks may take.
-const lookInTimeout = 5 * time.Second
+const lookInTimeout = 10 * time.Second
 
 // lookIn connects to Postgres for somebody who waits for what it says. Nor does that wait behind a stranger's lock on the outbox.
 func lookIn(ctx context.Context, dsn string) (*pgx.Conn, error) {
@@ -106,7 +106,7 @@ func lookIn(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, wrap(err, "connect to Postgres")
 	}
-	if _, err := conn.Exec(bounded, `set lock_timeout = '3s'`); err != nil {
+	if _, err := conn.Exec(bounded, `set lock_timeout = '5s'`); err != nil {
 		closeConn(conn)
 		return nil, wrap(err, "bound the wait for locks")
 	}
