@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // takeoverGoal is what a takeover is expected to take; what it took is logged, and only patience fails a test.
@@ -101,8 +103,9 @@ func mustBeCalm(t *testing.T, lines []string) {
 	}
 }
 
-// Promise 3: two relays that each hold one of the two ids: at most one commits a transaction, and both recover. The first sleeps
-// between the ids, the second takes both and sleeps; the first wakes and takes the second id from it.
+// Promise 3: two relays that each hold one of the two ids: at most one commits a transaction, and both recover. The first has taken one
+// id and asked for the other, and is frozen while the network keeps that request; the second leads, takes one id or both, and is frozen;
+// then the request comes, and takes the other id from the second.
 func TestPromise3TwoRelaysThatEachFencedOneIDRecover(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{outbox: []string{"page_size: 20"}})
@@ -111,12 +114,20 @@ func TestPromise3TwoRelaysThatEachFencedOneIDRecover(t *testing.T) {
 	first.until("to publish", published(w.log.events()))
 	first.stop()
 	for _, second := range []string{freezeAt("fenced", 1), freezeAt("fence", 2), freezeAt("produced", 1)} {
-		a := w.start("a", freezeAt("fence", 2))
-		a.waitPoint()
+		come, release := w.kafka.wire.delay(nthOf(2, kmsg.InitProducerID))
+		t.Cleanup(release)
+		a := w.start("a")
+		a.until("to ask for its second id", func(report) bool { return closed(come) })
+		a.process.Freeze(t)
 		w.write(2, 10) // so that there is something to publish for who comes first
 		b := w.start("b", second)
 		b.waitPoint() // past the lease of a
 		before := w.epochs()
+		release()
+		eventually(t, "a to have taken its second id", func() (bool, string) {
+			now := w.epochs()
+			return now[1] > before[1], fmt.Sprint(before, now)
+		})
 		a.process.Thaw(t)
 		a.until("to stand by or to lead", func(s report) bool { return standby(s) || leads(s) })
 		t.Logf("%s: the first woke, epochs of the ids %v and %v", second, before, w.epochs())

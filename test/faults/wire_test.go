@@ -27,6 +27,8 @@ type wire struct {
 	pass    bool
 	deafens bool
 	tripped chan struct{}
+	// late keeps the request until it is closed; nil for one that is not kept.
+	late chan struct{}
 	// seen counts requests by name.
 	seen map[string]int
 }
@@ -64,6 +66,15 @@ func (w *wire) lose(wanted func(kmsg.Request) bool) (tripped <-chan struct{}) {
 	return w.tripped
 }
 
+// delay keeps the first request that is wanted from the broker until release is called. come is closed when it has come.
+func (w *wire) delay(wanted func(kmsg.Request) bool) (come <-chan struct{}, release func()) {
+	late := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wanted, w.pass, w.deafens, w.tripped, w.late = wanted, true, false, make(chan struct{}), late
+	return w.tripped, sync.OnceFunc(func() { close(late) })
+}
+
 // count returns how many requests of a kind have come.
 func (w *wire) count(kind kmsg.Key) int {
 	w.mu.Lock()
@@ -79,6 +90,16 @@ func (w *wire) disarm() {
 	w.deaf.Store(false)
 }
 
+// nthOf is wanted for the nth request of a kind.
+func nthOf(n int, kind kmsg.Key) func(kmsg.Request) bool {
+	return func(r kmsg.Request) bool {
+		if r.Key() == kind.Int16() {
+			n--
+		}
+		return n == 0
+	}
+}
+
 // commits is wanted for the request that commits a transaction.
 func commits(r kmsg.Request) bool {
 	end, ok := r.(*kmsg.EndTxnRequest)
@@ -91,16 +112,27 @@ func (w *wire) request(frame []byte) bool {
 	if err != nil {
 		panic(fmt.Sprintf("a client sent what is no Kafka request: %v", err))
 	}
+	pass, late := w.judge(r)
+	if late != nil {
+		<-late
+	}
+	return pass
+}
+
+// judge says whether a request passes, and what it waits for before it does.
+func (w *wire) judge(r kmsg.Request) (pass bool, late <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen[kmsg.NameForKey(r.Key())]++
 	if w.wanted == nil || !w.wanted(r) {
-		return true
+		return true, nil
 	}
 	w.wanted = nil
 	w.deaf.Store(w.deafens)
 	close(w.tripped)
-	return w.pass
+	pass, late = w.pass, w.late
+	w.late = nil
+	return pass, late
 }
 
 // readRequest reads a request: its length, the header, and of those that tests look for the body.
