@@ -41,6 +41,7 @@ type Consumer struct {
 	mu       sync.Mutex // guards the following
 	started  bool
 	claimed  map[TopicPartition]bool
+	ids      map[string]kadm.TopicID // of the topics, when a partition was claimed
 	lanes    map[TopicPartition]*lane
 	seeks    []*seek
 	wakePoll context.CancelFunc // ends the poll under way
@@ -70,7 +71,7 @@ func New(cfg Config, p Processor) (*Consumer, error) {
 	log := cfg.Logger.With("sink", cfg.Name)
 	return &Consumer{
 		cfg: cfg, proc: p, dec: dec, log: log, metrics: newMetrics(cfg.Registerer, cfg.Name), outages: newOutages(log),
-		claimed: map[TopicPartition]bool{}, lanes: map[TopicPartition]*lane{}, stood: make(chan struct{}, 1),
+		claimed: map[TopicPartition]bool{}, ids: map[string]kadm.TopicID{}, lanes: map[TopicPartition]*lane{}, stood: make(chan struct{}, 1),
 	}, nil
 }
 

@@ -36,7 +36,7 @@
 // position, systemic).
 //
 // The files in the order of reading: event.go, errors.go and processor.go (the contract), config.go, consumer.go (Run and the poll),
-// group.go (partitions come and go), lane.go, buffer.go and ahead.go (batches), hold.go (lanes that stand), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, tracing.go (spans), monitor.go (lag,
+// group.go (partitions come and go), topic.go (which topic it is), lane.go, buffer.go and ahead.go (batches), hold.go (lanes that stand), decoder.go, retry.go, seek.go (claiming anew), fetcherr.go, tracing.go (spans), monitor.go (lag,
 // freshness, Status), lag.go, deadletter.go, metrics.go;
 // letter.go and scan.go (dead letters read), request.go and redriver.go (what can be asked), control.go (requests come, answers go),
 // attend.go, redrive.go and repair.go (the lane carries them out), partition.go (one partition, read again).

@@ -50,10 +50,13 @@ func (c *Consumer) claim(ctx context.Context, tp TopicPartition) (int64, error) 
 	c.claimed[tp] = true
 	c.mu.Unlock()
 	var next int64
-	err := c.retry(ctx, outageClaim, tp, func(ctx context.Context) (err error) {
-		next, err = c.proc.Claim(ctx, tp)
-		return err
-	})
+	err := c.retry(ctx, outageKafka, tp, func(ctx context.Context) error { return c.follow(ctx, tp.Topic) })
+	if err == nil {
+		err = c.retry(ctx, outageClaim, tp, func(ctx context.Context) (err error) {
+			next, err = c.proc.Claim(ctx, tp)
+			return err
+		})
+	}
 	if err != nil {
 		err = fmt.Errorf("claim %s/%d: %w", tp.Topic, tp.Partition, err)
 		if ctx.Err() == nil {

@@ -58,6 +58,7 @@ func (c *Consumer) observe(ctx context.Context) {
 			c.metrics.observed(l.status())
 		}
 	}
+	c.watchTopics(ctx)
 	c.metrics.through(c.Status().Partitions)
 	c.commit(lanes)
 }

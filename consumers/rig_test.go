@@ -133,14 +133,21 @@ func newRig(t *testing.T, brokers []string, topic string) *rig {
 	t.Helper()
 	r := &rig{t: t, brokers: brokers, topic: topic, name: harness.Unique("sink"), registry: &testRegistry{},
 		seq: map[string]int64{}, sums: map[string]int64{}, sink: sinktest.NewMemory(counter{topic})}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(harness.Unique("producer")), kgo.MetadataMinAge(100*time.Millisecond),
+	r.connect()
+	return r
+}
+
+// connect makes a client, which knows nothing of how the topic was before.
+func (r *rig) connect() {
+	t := r.t
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.TransactionalID(harness.Unique("producer")), kgo.MetadataMinAge(100*time.Millisecond),
 		kgo.UnknownTopicRetries(100)) // a broker that has much to do tells late of a topic that was just made
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
 	r.cl, r.adm = cl, kadm.NewClient(cl)
-	return r
 }
 
 // added is a record that adds an amount to a key.

@@ -60,6 +60,9 @@ func (l *lane) pause(d time.Duration) bool {
 
 // claim returns the sink's position and the offset to fetch from.
 func (l *lane) claim() (next, from int64, err error) {
+	if err = l.retry(outageKafka, func(ctx context.Context) error { return l.c.follow(ctx, l.tp.Topic) }); err != nil {
+		return 0, 0, err
+	}
 	err = l.retry(outageClaim, func(ctx context.Context) (err error) {
 		next, err = l.c.proc.Claim(ctx, l.tp)
 		return err

@@ -500,3 +500,42 @@ func TestBatchLimits(t *testing.T) {
 		})
 	}
 }
+
+// Promise 4: a topic that was deleted and made again is another one, though the sink's position is within it: nothing is applied over what came from the former. Stopped meanwhile or
+// not, the sink notices.
+func TestATopicThatIsMadeAgainIsAnotherOne(t *testing.T) {
+	for _, running := range []bool{false, true} {
+		t.Run(fmt.Sprintf("running %v", running), func(t *testing.T) {
+			onBrokers(t, 1, func(t *testing.T, r *rig) {
+				r.fill(50, 5)
+				run := start(t, r.config(), r.fold())
+				r.caughtUp()
+				if !running {
+					if err := run.end(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := r.adm.DeleteTopic(t.Context(), r.topic); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the topic to be made again", func() error {
+					_, err := r.adm.CreateTopic(t.Context(), 1, 1, nil, r.topic)
+					return err
+				})
+				before := r.sink.States("counter")
+				if !running {
+					r.connect()
+					r.fill(200, 5)
+					run = start(t, r.config(), r.fold())
+				}
+				err := run.wait()
+				if !errors.Is(err, consumers.ErrTopicChanged) || consumers.Classify(err) != consumers.Systemic {
+					t.Fatalf("Run returned %v", err)
+				}
+				if after := r.sink.States("counter"); len(before) == 0 || fmt.Sprint(before) != fmt.Sprint(after) {
+					t.Errorf("it held\n%v\nand holds\n%v", before, after)
+				}
+			})
+		})
+	}
+}

@@ -19,11 +19,12 @@
 //     topic, partition and offset.
 //  4. A version at or below the state's has no effect on the state. Events are handed to sinks that keep them (bronze)
 //     as they came.
+//  5. Nothing of a topic is applied over what came from another one that had its name before: a mark beside the position tells them apart.
 //
 // Metrics, all with a label sink: millrace_fold_events_total, millrace_fold_changes_total, millrace_fold_stale_total (events at
 // or below the state's version), millrace_fold_dead_letters_total (by class), millrace_fold_quarantined_keys.
 //
 // The files in the order of reading: sink.go (what a backend implements), fold.go (ownership and the batch), work.go (the states
-// within a batch), recent.go (the states between batches), redrive.go (what was put aside,
+// within a batch), recent.go (the states between batches), topic.go (which topic a position is of), redrive.go (what was put aside,
 // applied after all), history.go and repair.go (keys folded anew from their first events), advance.go (one event, for others), limits.go, metrics.go.
 package fold

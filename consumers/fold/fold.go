@@ -98,6 +98,8 @@ type Fold struct {
 
 	mu    sync.Mutex // guards the following
 	owned map[consumers.TopicPartition]*owned
+	// topics are the fingerprints of the topics that have the names now.
+	topics map[string]int64
 }
 
 // owned is what is known of a claimed partition. Its fields belong to the partition's lane, but for marks, which is
@@ -108,6 +110,7 @@ type owned struct {
 	// sent are the offsets of the dead letters that were acknowledged since the last commit: a batch tried again does not repeat them.
 	sent  map[int64]struct{}
 	marks map[string]int64 // quarantined keys and the offset that began it
+	topic int64            // the fingerprint that the next commit writes down; 0: the store knows it
 	// recent holds states as the store has them.
 	recent *recent
 	work   *work // room for the next batch
@@ -120,7 +123,7 @@ func New(cfg Config) (*Fold, error) {
 		return nil, err
 	}
 	f := &Fold{
-		cfg: cfg, byTopic: map[string][]Projection{}, owned: map[consumers.TopicPartition]*owned{},
+		cfg: cfg, byTopic: map[string][]Projection{}, owned: map[consumers.TopicPartition]*owned{}, topics: map[string]int64{},
 		metrics: newMetrics(cfg.Registerer, cfg.Name),
 	}
 	for _, p := range cfg.Projections {
@@ -141,8 +144,12 @@ func (f *Fold) Claim(ctx context.Context, tp consumers.TopicPartition) (int64, e
 	if marks == nil {
 		marks = map[string]int64{}
 	}
+	topic, err := sameTopic(f.cfg.Name, tp, f.topics[tp.Topic], c.Next, marks)
+	if err != nil {
+		return 0, err
+	}
 	// Promise 4: an owner begins with no states but the store's.
-	o := &owned{epoch: c.Epoch, next: c.Next, sent: map[int64]struct{}{}, marks: marks, recent: newRecent(f.byTopic[tp.Topic]), work: newWork(f.byTopic[tp.Topic], marks)}
+	o := &owned{epoch: c.Epoch, next: c.Next, sent: map[int64]struct{}{}, marks: marks, topic: topic, recent: newRecent(f.byTopic[tp.Topic]), work: newWork(f.byTopic[tp.Topic], marks)}
 	o.work.recent = o.recent
 	f.owned[tp] = o
 	f.shareLocked()
@@ -242,10 +249,12 @@ func (f *Fold) attempt(ctx context.Context, o *owned, b consumers.Batch, refused
 	if err := f.send(ctx, o, w.letters); err != nil {
 		return err
 	}
-	if err := f.cfg.Sink.Commit(ctx, w.commit(b, o.epoch)); err != nil {
+	c := w.commit(b, o.epoch)
+	c.Quarantine = withTopic(c.Quarantine, o.topic)
+	if err := f.cfg.Sink.Commit(ctx, c); err != nil {
 		return fmt.Errorf("commit %s/%d from %d to %d: %w", b.Topic, b.Partition, b.From, b.Next, err)
 	}
-	o.next = b.Next
+	o.next, o.topic = b.Next, 0
 	clear(o.sent)
 	o.recent.take(w)
 	f.committed(o, w)

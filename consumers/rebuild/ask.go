@@ -80,14 +80,18 @@ func (j *Job) considerStart(ctx context.Context, q *Request) (change func(*Recor
 			return nil, fmt.Sprintf("the sink's process has another declaration of entity %q than whoever asks: restart it with the new configuration first", entity)
 		}
 	}
-	if err := j.feasible(ctx, o); err != nil {
+	former, err := j.recreated(ctx)
+	if err == nil {
+		err = j.feasible(ctx, o)
+	}
+	if err != nil {
 		return nil, err.Error()
 	}
 	return func(rec *Record, _ *Rebuild) {
 		rec.Newest++
 		declared.MadeAt = time.Now().UTC()
 		rec.Generations[rec.Newest] = &declared
-		rec.Rebuild = &Rebuild{ID: q.ID, State: Planned, Old: rec.Serving, New: rec.Newest, Options: o, Began: time.Now().UTC()}
+		rec.Rebuild = &Rebuild{ID: q.ID, State: Planned, Old: rec.Serving, New: rec.Newest, Options: o, Recreated: former, Began: time.Now().UTC()}
 	}, ""
 }
 

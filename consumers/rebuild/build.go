@@ -45,6 +45,9 @@ func (j *Job) progress(ctx context.Context, w *work) (behind, end int64, err err
 	}
 	var theirs []consumers.Lag
 	if err := j.serving(ctx, func(s Store) (err error) {
+		if len(j.rec.Rebuild.Recreated) > 0 {
+			return nil // it stands still
+		}
 		theirs, err = lags(ctx, j.adm, s, j.cfg.Topics)
 		return err
 	}); err != nil {

@@ -167,6 +167,9 @@ func (j *Job) handOver(ctx context.Context, w *work) error {
 		}
 		b.State, b.SwappedAt = Soaking, time.Now().UTC()
 		b.KeepUntil = b.SwappedAt.Add(b.Options.WithDefaults().KeepOld)
+		if len(b.Recreated) > 0 { // nothing feeds the former generation
+			b.State, b.KeepUntil = Retiring, b.SwappedAt
+		}
 	})
 	if err != nil && j.cfg.Host.TakeBack(w.n) {
 		j.work = w

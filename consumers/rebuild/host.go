@@ -12,6 +12,8 @@ type Host interface {
 	Declared() Generation
 	// Running is what a generation runs by that serves in this process; false if it does not.
 	Running(number int) (Generation, bool)
+	// Stopped is why a generation that serves in this process is not fed any more, though the process goes on; nil if it is.
+	Stopped(number int) error
 	// Open opens a generation beside the others. One that this process has open already is shared. building says that nobody reads it, for it is being made.
 	Open(ctx context.Context, number int, g *Generation, building bool) (Store, error)
 	// Offer hands over a store and its feed, which become the host's with the record that says that this generation serves. Until then they are the Job's, which may take the

@@ -62,6 +62,8 @@ type Rebuild struct {
 	Options Options `json:"options"`
 	// Paused is set while somebody wants it to wait.
 	Paused bool `json:"paused,omitempty"`
+	// Recreated are topics that were deleted and made again since Old applied them, which has stopped it: there is nothing to compare New with, and nothing to go back to.
+	Recreated []string `json:"recreated,omitempty"`
 	// Began, SwappedAt and EndedAt are zero while it was not so; KeepUntil is when a soaking generation is retired.
 	Began     time.Time `json:"began"`
 	SwappedAt time.Time `json:"swapped_at,omitzero"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/consumers"
@@ -36,7 +37,9 @@ func (j *Job) verify(ctx context.Context) error {
 		w.feed.pace.free()
 		rec := j.rec
 		j.task = begin(ctx, func(ctx context.Context) (err error) {
-			j.compared, err = j.compare(ctx, w, rec)
+			if j.compared = incomparable(); len(rec.Rebuild.Recreated) == 0 {
+				j.compared, err = j.compare(ctx, w, rec)
+			}
 			if err == nil {
 				err = w.store.Prepare(ctx)
 			}
@@ -66,6 +69,10 @@ func (j *Job) judge(ctx context.Context, c *compare.Comparison) error {
 		switch {
 		case c.Equal || c.Acceptable && b.Options.AcceptChanges:
 			b.State = CuttingOver
+		case len(b.Recreated) > 0:
+			b.State = Refused
+			b.Reason = fmt.Sprintf("what serves is of a former topic (%s, made again since), so there is nothing to compare with and no way back: look whether the topic has everything, and accept",
+				strings.Join(b.Recreated, ", "))
 		case c.Acceptable:
 			b.State, b.Reason = Refused, "the new generation differs, as was asked for: look at the differences, and accept them or abort"
 		default:

@@ -17,6 +17,7 @@ func ownerChecks() []check {
 		one("a stale owner is fenced before anything was committed", checkStaleOwnerFirst),
 		one("quarantine marks survive", checkQuarantine),
 		one("quarantine marks are part of the batch", checkQuarantineAtomic),
+		one("the mark that tells the topic survives", checkTopicMark),
 		one("quarantine marks are lifted", checkLifted),
 		one("a mark is lifted with the states or not at all", checkLiftedAtomic),
 		one("lanes work at the same time", checkLanes),
@@ -100,6 +101,24 @@ func checkQuarantine(t testing.TB, b Backend) {
 		s = open(t, b)
 	}
 	wantLedger(t, b, "a quarantined key keeps its state", map[string]fold.Stored{"a": ledger("ann", 100, 1)})
+}
+
+// checkTopicMark keeps a mark under the empty key, which no event has, with the largest number that package fold puts there; and a position goes back when a former topic's
+// does not count any more.
+func checkTopicMark(t testing.TB, b Backend) {
+	s := open(t, b)
+	c := claim(t, s, ledger0)
+	first := put(ledger0, c.Epoch, 0, 4, change("a", ledger("ann", 100, 1), false))
+	first.Quarantine = map[string]int64{"": 1<<48 - 1}
+	commit(t, s, first)
+	second := put(ledger0, c.Epoch, 4, 6)
+	second.Quarantine = map[string]int64{"q": 5, "": 7} // one that is there stays
+	commit(t, s, second)
+	s = open(t, b)
+	c = wantMarks(t, s, map[string]int64{"": 1<<48 - 1, "q": 5})
+	commit(t, s, put(ledger0, c.Epoch, 6, 0))
+	wantPosition(t, s, ledger0, 0)
+	wantMarks(t, open(t, b), map[string]int64{"": 1<<48 - 1, "q": 5})
 }
 
 func checkQuarantineAtomic(t testing.TB, b Backend) {

@@ -32,6 +32,7 @@ var flaws = map[string]func(*Memory) fold.Sink{
 	"epochs are forgotten":                   func(m *Memory) fold.Sink { return newEpochs(m) },
 	"positions go by number of partition":    func(m *Memory) fold.Sink { return &byNumber{m} },
 	"quarantine is forgotten":                func(m *Memory) fold.Sink { return &noQuarantine{m} },
+	"the mark of the topic is left out":      func(m *Memory) fold.Sink { return &noTopic{m} },
 	"quarantine is written before the check": func(m *Memory) fold.Sink { return &quarantineFirst{m} },
 	"quarantine is replaced by the newest":   func(m *Memory) fold.Sink { return &newestQuarantine{m} },
 	"marks stay":                             func(m *Memory) fold.Sink { return &neverLifts{m} },
@@ -362,6 +363,14 @@ type noQuarantine struct{ *Memory }
 
 func (s *noQuarantine) Commit(ctx context.Context, c fold.Commit) error {
 	c.Quarantine = nil
+	return s.Memory.Commit(ctx, c)
+}
+
+type noTopic struct{ *Memory }
+
+func (s *noTopic) Commit(ctx context.Context, c fold.Commit) error {
+	c.Quarantine = maps.Clone(c.Quarantine)
+	delete(c.Quarantine, "")
 	return s.Memory.Commit(ctx, c)
 }
 

@@ -95,9 +95,9 @@ func (s *Sink) startGold(ctx context.Context, st *store) (stop func(), err error
 		r.Run(ctx)
 	}()
 	s.register(metrics)
-	s.setGold(gold.Handler(r, s.logger))
+	s.setGold(gold.Handler(r, s.logger), r.Note)
 	return func() {
-		s.setGold(nil)
+		s.setGold(nil, nil)
 		cancel()
 		<-done
 		s.unregister(metrics)
@@ -126,10 +126,10 @@ func (s *Sink) buildModels(ctx context.Context, st *store) error {
 	return nil
 }
 
-func (s *Sink) setGold(h http.Handler) {
+func (s *Sink) setGold(h http.Handler, note func() string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gold = h
+	s.gold, s.goldNote = h, note
 }
 
 // GoldHandler shows and builds the sink's models; nil if it has none. Until the backend is open it answers 503.

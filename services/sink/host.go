@@ -33,6 +33,16 @@ func (h host) Running(number int) (rebuild.Generation, bool) {
 	return h.v.s.shown.declared, true
 }
 
+// Stopped implements rebuild.Host.
+func (h host) Stopped(number int) error {
+	h.v.s.mu.Lock()
+	defer h.v.s.mu.Unlock()
+	if h.v.s.shown == nil || h.v.s.shown.number != number || h.v.s.feed != nil {
+		return nil
+	}
+	return h.v.s.trouble
+}
+
 // Open implements rebuild.Host.
 func (h host) Open(_ context.Context, number int, g *rebuild.Generation, building bool) (rebuild.Store, error) {
 	s := h.v.s

@@ -19,6 +19,7 @@ import (
 type live struct {
 	*store
 	feed    *rebuild.Feed         // nil while it is not to be fed
+	stopped error                 // why it cannot be fed any more: only a rebuild helps
 	stops   []func()              // end what goes on beside the feed
 	exposed prometheus.Registerer // what shows the backend's metrics; nil if none are kept
 }
@@ -135,6 +136,11 @@ func (v *supervisor) ended(ctx context.Context) error {
 			return nil
 		}
 	}
+	if v.log != nil && errors.Is(err, consumers.ErrTopicChanged) { // it waits to be rebuilt, which takes a process that leads
+		v.now.stopped = err
+		v.s.show(v.now, err)
+		return nil
+	}
 	if err == nil {
 		err = errors.New("the consumer has ended by itself")
 	}
@@ -167,13 +173,13 @@ func (v *supervisor) keepTo(ctx context.Context, rec rebuild.Record) error {
 	switch fed := rec.Live(v.now.number); {
 	case !fed && v.now.feed != nil:
 		v.stopFeed()
-	case fed && v.now.feed == nil:
+	case fed && v.now.feed == nil && v.now.stopped == nil:
 		if err := v.startFeed(ctx); err != nil {
 			return err
 		}
 	}
 	v.s.tell(rec)
-	v.s.show(v.now, nil)
+	v.s.show(v.now, v.now.stopped)
 	return nil
 }
 

@@ -60,6 +60,8 @@ type Sink struct {
 	shown *store
 	feed  *rebuild.Feed
 	gold  http.Handler
+	// goldNote says what is wrong with the models; nil while nothing builds them.
+	goldNote func() string
 	// trouble is why there is no store, or why it is not fed.
 	trouble error
 	record  rebuild.Record
@@ -162,13 +164,16 @@ func (s *Sink) Ready() error {
 	return feed.Consumer().Health()
 }
 
-// Note says what a person may want to know of a sink that works: that keys wait behind events which could not be applied, that its declarations have changed, how
+// Note says what a person may want to know of a sink that works: that keys wait behind events which could not be applied, that gold models have stopped, that its declarations have changed, how
 // far a rebuild is. It is empty otherwise.
 func (s *Sink) Note() string {
 	s.mu.Lock()
-	shown, feed, b := s.shown, s.feed, s.record.Rebuild
+	shown, feed, b, models := s.shown, s.feed, s.record.Rebuild, s.goldNote
 	s.mu.Unlock()
 	var notes []string
+	if models != nil {
+		notes = append(notes, models())
+	}
 	if feed != nil {
 		notes = append(notes, s.quarantined(feed.Fold().QuarantinedKeys()))
 	}

@@ -84,6 +84,10 @@ func TestGold(t *testing.T) {
 	emit(t, conn, "post.ParcelAccepted", accepted("p4", "Bremen"))
 	for _, sink := range []string{lake, file} {
 		s.waitModels(sink, "failed halted", 2)
+		eventually(t, "/readyz and the metric of "+sink, func() bool {
+			return strings.Contains(s.get("/readyz"), "sink "+sink+": ok (gold is old: per_city failed, busiest halted: millrace gold status)") &&
+				strings.Contains(s.get("/metrics"), fmt.Sprintf("millrace_gold_stopped{model=\"busiest\",sink=%q} 1\n", sink))
+		})
 		r := s.run("gold", "status", "--sink", sink)
 		if r.code != 1 || !strings.Contains(r.stdout, "1 row fails range(parcels <= 2)") || !strings.Contains(r.stdout, "parcels=3, city=Bremen") || !strings.Contains(r.stdout, "halted by per_city since") {
 			t.Errorf("%s: status %d\n%s%s", sink, r.code, r.stdout, r.stderr)

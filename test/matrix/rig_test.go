@@ -64,6 +64,7 @@ type rig struct {
 	name       string // of the sink
 	topic      string
 	partitions int32
+	generation int // that serves; 0: the first
 	dir        string
 	url        string // of the store, where it is a server: not through wire
 	wire       *wire  // between the process and the store; nil if that is no server
@@ -235,6 +236,7 @@ func (r *rig) start() *process {
 // status is what a process says of its sink.
 type status struct {
 	Problem    string
+	Trouble    string // why it is not fed
 	Partitions []struct {
 		Partition int32
 		State     string

@@ -79,15 +79,15 @@ func (r *rig) open() fold.Sink {
 	quiet := slog.New(slog.DiscardHandler)
 	switch p := r.projections(); r.kind {
 	case "postgres":
-		s, err = postgres.Open(postgres.Config{URL: r.url, Projections: p})
+		s, err = postgres.Open(postgres.Config{URL: r.url, Generation: r.generation, Projections: p})
 	case "opensearch":
-		s, err = opensearch.Open(opensearch.Config{URL: r.url, Prefix: r.name, Projections: p, Logger: quiet})
+		s, err = opensearch.Open(opensearch.Config{URL: r.url, Generation: r.generation, Prefix: r.name, Projections: p, Logger: quiet})
 	case "redis":
-		s, err = redis.Open(redis.Config{URL: r.url, Prefix: r.name + ":", Projections: p, Logger: quiet})
+		s, err = redis.Open(redis.Config{URL: r.url, Generation: r.generation, Prefix: r.name + ":", Projections: p, Logger: quiet})
 	case "duckdb":
-		s, err = duckdb.Open(duckdb.Config{Path: filepath.Join(r.dir, "data/warehouse.duckdb"), Projections: p})
+		s, err = duckdb.Open(duckdb.Config{Path: filepath.Join(r.dir, "data/warehouse.duckdb"), Generation: r.generation, Projections: p})
 	case "bleve":
-		s, err = bleve.Open(bleve.Config{Path: filepath.Join(r.dir, "data/search"), Projections: p, Logger: quiet})
+		s, err = bleve.Open(bleve.Config{Path: filepath.Join(r.dir, "data/search"), Generation: r.generation, Projections: p, Logger: quiet})
 	}
 	if err != nil {
 		r.t.Fatalf("open the store: %v", err)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"time"
 )
 
 // maxRequestBytes is the size of the largest request, in bytes.
@@ -39,6 +40,7 @@ func Handler(r *Runner, log *slog.Logger) http.Handler {
 	})
 	mux.HandleFunc("POST /v1/gold", func(w http.ResponseWriter, req *http.Request) {
 		ask, err := readRequest(w, req)
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a build may take longer than a request
 		switch {
 		case err != nil:
 			respond(w, log, nil, err)

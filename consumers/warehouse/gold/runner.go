@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,6 +48,7 @@ type Runner struct {
 	graph   *Graph
 	metrics *metrics
 	now     func() time.Time
+	note    atomic.Pointer[string]
 }
 
 // New makes a Runner. It does nothing until it is asked to.
@@ -273,6 +275,7 @@ func (r *Runner) Run(ctx context.Context) {
 			told = ""
 		case err.Error() != told:
 			told = err.Error()
+			r.setNote("gold cannot look at the warehouse: " + told)
 			r.cfg.Logger.Warn("gold could not look at the warehouse; it tries again", "err", err)
 		}
 		select {
@@ -299,7 +302,9 @@ func (r *Runner) pass(ctx context.Context) error {
 			return err
 		}
 	}
-	r.metrics.state(r.status(s))
+	all := r.status(s)
+	r.metrics.state(all)
+	r.setNote(noteOf(all))
 	return nil
 }
 
