@@ -18,50 +18,35 @@ type TopicFollower interface {
 	Follows(topic string, id kadm.TopicID)
 }
 
-// topicIDs asks which topics have these names now. Those that are not there are left out.
-func topicIDs(ctx context.Context, adm *kadm.Client, topics ...string) (map[string]kadm.TopicID, error) {
-	all, err := adm.ListTopics(ctx, topics...)
-	if err != nil {
-		return nil, fmt.Errorf("ask for the ids of topics: %w", err)
-	}
-	ids := map[string]kadm.TopicID{}
-	for _, t := range all {
-		if t.Err == nil {
-			ids[t.Topic] = t.ID
-		}
-	}
-	return ids, nil
-}
-
 // follow tells the Processor which topic a partition is of, before it is claimed.
 func (c *Consumer) follow(ctx context.Context, topic string) error {
-	ids, err := topicIDs(ctx, c.adm, topic)
-	if err != nil {
-		return err
+	all, err := c.adm.ListTopics(ctx, topic)
+	t := all[topic]
+	if err == nil {
+		err = t.Err
 	}
-	id, there := ids[topic]
-	if !there {
-		return fmt.Errorf("topic %s is not known", topic)
+	if err != nil {
+		return fmt.Errorf("ask for the id of topic %s: %w", topic, ClassifyKafka(err))
 	}
 	c.mu.Lock()
-	c.ids[topic] = id
+	c.ids[topic] = t.ID
 	c.mu.Unlock()
 	if f, ok := c.proc.(TopicFollower); ok {
-		f.Follows(topic, id)
+		f.Follows(topic, t.ID)
 	}
 	return nil
 }
 
 // watchTopics stops the consumer when a topic is no longer the one that was claimed: the client waits for that one, and offsets of the other look as if all were applied.
 func (c *Consumer) watchTopics(ctx context.Context) {
-	ids, err := topicIDs(ctx, c.adm, c.cfg.Topics...)
+	all, err := c.adm.ListTopics(ctx, c.cfg.Topics...)
 	if err != nil {
 		return // Kafka is away; others say so
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for topic, was := range c.ids {
-		if now, there := ids[topic]; there && now != was && was != (kadm.TopicID{}) {
+		if now, there := all[topic]; there && now.Err == nil && now.ID != was && was != (kadm.TopicID{}) {
 			c.fail(AsSystemic(fmt.Errorf("topic %s: %w while it was followed: rebuild the sink", topic, ErrTopicChanged)))
 		}
 	}

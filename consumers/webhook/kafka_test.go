@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -346,4 +347,72 @@ func TestASlowReceiverCausesNoRebalance(t *testing.T) {
 	if after := h.claims.Load(); after != before || again != 0 || !reflect.DeepEqual(order, r.want) {
 		t.Errorf("%d claims became %d, %d events again, taken %v", before, after, again, order)
 	}
+}
+
+// A key whose posts are answered with 503 holds its partition, and that only after the batch in hand: other keys of the batch are posted, other partitions go on. When the receiver is
+// mended nothing is missing, and the key's order is kept.
+func TestAKeyThatIsAnswered503HoldsItsPartitionOnly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	var mended atomic.Bool
+	server := newReceiver(t, func(p post) int {
+		if p.key == "key-0" && !mended.Load() {
+			return http.StatusServiceUnavailable
+		}
+		return http.StatusOK
+	})
+	r.add(40, 8) // a batch holds it all
+	h := r.start(server.URL, nil, nil)
+	without := func(want map[string][]int64) map[string][]int64 {
+		rest := maps.Clone(want)
+		delete(rest, "key-0")
+		return rest
+	}
+	eventually(t, "all keys but one", func() error {
+		if order, _ := firsts(t, server.all()); !reflect.DeepEqual(order, without(r.want)) {
+			return fmt.Errorf("taken %v, status %+v", order, h.Status())
+		}
+		return nil
+	})
+	part := kgo.StickyKeyPartitioner(nil).ForTopic(r.topic) // by which the test's client spreads keys
+	at := func(key string) int { return part.Partition(&kgo.Record{Key: []byte(key)}, 2) }
+	r.add(40, 8)
+	eventually(t, "the other partition to go on", func() error {
+		order, _ := firsts(t, server.all())
+		for key, want := range r.want {
+			if at(key) != at("key-0") && !slices.Equal(order[key], want) {
+				return fmt.Errorf("%s: taken %v of %v, status %+v", key, order[key], want, h.Status())
+			}
+		}
+		return nil
+	})
+	mended.Store(true)
+	eventually(t, "everything to be posted", func() error {
+		if order, _ := firsts(t, server.all()); !reflect.DeepEqual(order, r.want) {
+			return fmt.Errorf("taken %v, status %+v", order, h.Status())
+		}
+		return nil
+	})
+}
+
+// A webhook that is to begin later than the topic does keeps where, before it posts anything: after a crash it goes on from there, although by then it would begin elsewhere.
+func TestAStartIsKeptBeforeAnythingIsPosted(t *testing.T) {
+	t.Parallel()
+	at := newPositions()
+	server := newReceiver(t, nil)
+	starts := int64(7)
+	open := func() *webhook.Sink {
+		return newSink(t, server.URL, at, func(c *webhook.Config) {
+			c.Start = func(context.Context, consumers.TopicPartition) (int64, error) { return starts, nil }
+		})
+	}
+	if c := claim(t, open()); c.Next != 7 {
+		t.Errorf("it begins at %d", c.Next)
+	}
+	starts = 12 // what came meanwhile is to be posted
+	s := open()
+	if c := claim(t, s); c.Next != 7 {
+		t.Errorf("begun again, it begins at %d", c.Next)
+	}
+	wantPosition(t, s, 7)
 }

@@ -49,6 +49,9 @@ type Config struct {
 	// Skip, where set, is true for events that are not posted: those of types that the receiver does not want, or those of a rebuild.
 	// It is asked once a pass and gives the same answer for the same event.
 	Skip func(*consumers.Event) bool
+	// Start says where a partition begins of which nothing was ever posted; nil or an offset of 0: with the first event that the topic has. What it says is kept before anything is
+	// posted, so that a later start goes on from there.
+	Start func(ctx context.Context, tp consumers.TopicPartition) (offset int64, err error)
 	// Positions keeps positions. Required. Close closes it.
 	Positions Positions
 	// Registerer takes the metrics. Default: they are kept nowhere.
@@ -113,10 +116,25 @@ func (s *Sink) ReadsEvents() {}
 // Claim implements fold.Sink.
 func (s *Sink) Claim(ctx context.Context, tp consumers.TopicPartition) (fold.Claim, error) {
 	c, err := s.cfg.Positions.Claim(ctx, tp)
+	if err == nil && c.Next < 0 && s.cfg.Start != nil {
+		c.Next, err = s.begin(ctx, tp, c)
+	}
 	if err == nil {
 		s.forget(tp)
 	}
 	return c, err
+}
+
+// begin keeps where a partition begins, and returns it. It is kept at once: asked again after a crash, Start might say another place, and what came between would never be posted.
+func (s *Sink) begin(ctx context.Context, tp consumers.TopicPartition, c fold.Claim) (int64, error) {
+	at, err := s.cfg.Start(ctx, tp)
+	if err != nil {
+		return c.Next, fmt.Errorf("find where %s/%d begins: %w", tp.Topic, tp.Partition, err)
+	}
+	if at <= 0 {
+		return c.Next, nil
+	}
+	return at, s.cfg.Positions.Commit(ctx, fold.Commit{TopicPartition: tp, Epoch: c.Epoch, From: at, Next: at})
 }
 
 // Load implements fold.Sink: there are no states.

@@ -189,8 +189,16 @@ func openWebhook(cfg Config, parts Parts, _ []fold.Projection, logger *slog.Logg
 	if err != nil {
 		return backend{}, consumers.AsSystemic(fmt.Errorf("open the webhook: %w", err))
 	}
+	since, err := startTime(cfg.Start, time.Now())
+	if err != nil {
+		return backend{}, errors.Join(consumers.AsSystemic(wrong("start", "%w", err)), positions.Close())
+	}
+	var start func(context.Context, consumers.TopicPartition) (int64, error)
+	if !since.IsZero() {
+		start = beginsAt(parts.Kafka, since)
+	}
 	s, err := webhook.New(webhook.Config{
-		Name: cfg.Name, URL: cfg.URL, Secret: cfg.Secret, Headers: cfg.Headers, TLS: secure, Concurrency: cfg.Concurrency, Timeout: cfg.Timeout,
+		Start: start, Name: cfg.Name, URL: cfg.URL, Secret: cfg.Secret, Headers: cfg.Headers, TLS: secure, Concurrency: cfg.Concurrency, Timeout: cfg.Timeout,
 		Skip: cfg.skip(), Positions: positions, Registerer: parts.Metrics,
 	})
 	if err != nil {

@@ -61,6 +61,9 @@ type Config struct {
 	Headers map[string]string `yaml:"headers"`
 	// Types are the events that a webhook posts, by the full names of their schemas, for example [shop.OrderPlaced]. Default: those of every type.
 	Types []string `yaml:"types"`
+	// Start says where a webhook begins that has no position yet: earliest (the oldest event that the topics have, the default), latest (what comes from the sink's start on), or a time,
+	// for example 2026-03-01T10:00:00Z. Later it changes nothing.
+	Start string `yaml:"start"`
 	// Concurrency is the most posts of a webhook under way at a time, from this process. Default 16.
 	Concurrency int `yaml:"concurrency"`
 	// Timeout bounds a post of a webhook with its answer. Default 15 s.
@@ -285,6 +288,8 @@ func (c Config) checkWebhook() error {
 		return wrong("topics", "is missing: which topics are posted")
 	case c.Concurrency < 0 || c.Concurrency > webhook.MaxConcurrency:
 		return wrong("concurrency", "%d is outside 1..%d", c.Concurrency, webhook.MaxConcurrency)
+	case startError(c.Start) != nil:
+		return &ConfigError{"start", startError(c.Start)}
 	case c.Timeout < 0:
 		return wrong("timeout", "%v is below 0", c.Timeout)
 	case c.StateCache != 0:
@@ -308,6 +313,8 @@ func (c Config) webhookOnly() string {
 		return "headers"
 	case len(c.Types) > 0:
 		return "types"
+	case c.Start != "":
+		return "start"
 	case c.Concurrency != 0:
 		return "concurrency"
 	case c.Timeout != 0:

@@ -6,5 +6,6 @@
 //	live.go      the generation that serves: which one the record says, fed, and replaced while it answers
 //	store.go     generations that are open, each once in a process
 //	host.go      the sink as the leader of its rebuilds sees it
+//	start.go     where a webhook begins
 //	gold.go      the models of a warehouse, built beside the consumer
 package sink

@@ -69,7 +69,7 @@ func killedSomewhere(t *testing.T, kind string) {
 
 // zombie is a process that is stopped in mid-batch, until another has taken over and done its work, and then goes on.
 func zombie(t *testing.T, kind string) {
-	for _, n := range map[string][]int{"postgres": {0, 2}, "opensearch": {0, 1}, "redis": {0}}[kind] {
+	for _, n := range map[string][]int{"postgres": {0, 2}, "opensearch": {0, 1}, "redis": {0}, "webhook": {0, 1}}[kind] {
 		p := points[kind][n]
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()

@@ -21,6 +21,7 @@ var cases = []struct {
 	{"topic enlarged", false, enlarged},
 	{"topic re-created", false, recreated},
 	{"offsets expired", false, expired},
+	{"schema evolves", false, evolved},
 	{"poison", false, poison},
 	{"hostile bytes", false, hostile},
 	{"store away for long", true, awayForLong},

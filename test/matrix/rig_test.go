@@ -21,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/consumers/position"
 	"github.com/millrace/millrace/schemas/avro"
 	"github.com/millrace/millrace/schemas/registry"
 	"github.com/millrace/millrace/test/harness"
@@ -66,18 +67,20 @@ type rig struct {
 	partitions int32
 	generation int // that serves; 0: the first
 	dir        string
-	url        string // of the store, where it is a server: not through wire
-	wire       *wire  // between the process and the store; nil if that is no server
+	url        string    // of the store, where it is a server: not through wire
+	wire       *wire     // between the process and the store; nil if that is no server
+	receiver   *receiver // of a webhook; nil for other kinds
 
-	cl    *kgo.Client
-	adm   *kadm.Client
-	codec *avro.Codec
-	id    int // of the schema
-	seq   int64
-	truth map[string]account
-	sent  []*kgo.Record
-	aside int // of sent: dead letters
-	procs []*process
+	cl     *kgo.Client
+	adm    *kadm.Client
+	codec  *avro.Codec
+	id     int    // of the schema
+	branch string // of events, once their schema has it
+	seq    int64
+	truth  map[string]account
+	sent   []*kgo.Record
+	aside  int // of sent: dead letters
+	procs  []*process
 }
 
 func newRig(t *testing.T, kind string, partitions int) *rig {
@@ -87,7 +90,7 @@ func newRig(t *testing.T, kind string, partitions int) *rig {
 		truth: map[string]account{}}
 	r.topic = r.name + ".accounts"
 	broker.CreateTopic(t, r.topic, partitions)
-	broker.DeleteAtEnd(t, consumers.DeadLetterTopic(r.name), consumers.ControlTopic(r.name))
+	broker.DeleteAtEnd(t, consumers.DeadLetterTopic(r.name), consumers.ControlTopic(r.name), position.Topic(r.name))
 	r.connect()
 	if r.url = storeURL(t, r); r.url != "" {
 		u, err := url.Parse(r.url)
@@ -165,7 +168,11 @@ func (r *rig) event(key, memo string) *kgo.Record {
 	r.t.Helper()
 	r.seq++
 	amount := r.seq%17 + 1
-	value, err := r.codec.AppendEncode(avro.AppendFrame(nil, r.id), map[string]any{"account": key, "amount": amount, "memo": memo})
+	fields := map[string]any{"account": key, "amount": amount, "memo": memo}
+	if r.branch != "" {
+		fields["branch"] = r.branch
+	}
+	value, err := r.codec.AppendEncode(avro.AppendFrame(nil, r.id), fields)
 	if err != nil {
 		r.t.Fatal(err)
 	}

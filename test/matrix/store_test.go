@@ -23,7 +23,7 @@ import (
 )
 
 // kinds are all backends; the first runs every case every time.
-var kinds = []string{"postgres", "opensearch", "redis", "duckdb", "bleve"}
+var kinds = []string{"postgres", "opensearch", "redis", "duckdb", "bleve", "webhook"}
 
 // onServer says that a store is a server, which several processes can use and which a wire leads to.
 func onServer(kind string) bool { return kind != "duckdb" && kind != "bleve" }
@@ -39,6 +39,9 @@ func storeURL(t *testing.T, r *rig) string {
 		return server
 	case "redis":
 		return harness.Redis(t).URL
+	case "webhook":
+		r.receiver = newReceiver(t)
+		return r.receiver.url
 	}
 	return ""
 }
@@ -52,6 +55,8 @@ func storeConfig(r *rig, url string) string {
 		return fmt.Sprintf("kind: opensearch, url: %q, index_prefix: %s, entities: [account]", url, r.name)
 	case "redis":
 		return fmt.Sprintf("kind: redis, url: %q, prefix: %q, entities: [account]", url, r.name+":")
+	case "webhook":
+		return fmt.Sprintf("kind: webhook, url: %q, secret: %q, topics: [%s]", url, hookSecret, r.topic)
 	case "duckdb":
 		return fmt.Sprintf("kind: duckdb, path: data/warehouse.duckdb, topics: [%s]", r.topic)
 	}
@@ -98,6 +103,9 @@ func (r *rig) open() fold.Sink {
 // stored returns what the store holds of the keys of the truth, and its positions.
 func (r *rig) stored() (map[string]account, map[consumers.TopicPartition]int64) {
 	r.t.Helper()
+	if r.receiver != nil {
+		return r.receiver.stored(r)
+	}
 	s, ctx := r.open(), context.Background()
 	defer func() {
 		if err := s.Close(); err != nil {

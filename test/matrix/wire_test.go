@@ -35,6 +35,10 @@ var points = map[string][]point{
 		{name: "commit", request: "evalsha"},
 		{name: "ack", request: "evalsha", reply: "OK"},
 	},
+	"webhook": {
+		{name: "send", request: "POST /"},
+		{name: "ack", request: "POST /", reply: "HTTP/1.1 2"},
+	},
 }
 
 // wire stands between a process and its store. It can be cut, and hold what is on it at a point.
