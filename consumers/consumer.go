@@ -30,8 +30,9 @@ type Consumer struct {
 	held    atomic.Pointer[hold]
 	stood   chan struct{} // a lane stands
 
-	cl  *kgo.Client
-	adm *kadm.Client
+	cl   *kgo.Client
+	adm  *kadm.Client
+	made chan struct{} // closed when both are set; the group may give partitions before that
 	// fetching ends when the consumer is to stop; work goes on until it has had its time.
 	fetching context.Context
 	fail     context.CancelCauseFunc
@@ -71,7 +72,7 @@ func New(cfg Config, p Processor) (*Consumer, error) {
 	log := cfg.Logger.With("sink", cfg.Name)
 	return &Consumer{
 		cfg: cfg, proc: p, dec: dec, log: log, metrics: newMetrics(cfg.Registerer, cfg.Name), outages: newOutages(log),
-		claimed: map[TopicPartition]bool{}, ids: map[string]kadm.TopicID{}, lanes: map[TopicPartition]*lane{}, stood: make(chan struct{}, 1),
+		claimed: map[TopicPartition]bool{}, ids: map[string]kadm.TopicID{}, lanes: map[TopicPartition]*lane{}, stood: make(chan struct{}, 1), made: make(chan struct{}),
 	}, nil
 }
 
@@ -94,6 +95,7 @@ func (c *Consumer) Run(ctx context.Context) (err error) {
 	}
 	defer c.cl.CloseAllowingRebalance()
 	c.adm = kadm.NewClient(c.cl)
+	close(c.made)
 
 	if c.control, err = newControl(c); err != nil {
 		return err

@@ -20,6 +20,7 @@ type TopicFollower interface {
 
 // follow tells the Processor which topic a partition is of, before it is claimed.
 func (c *Consumer) follow(ctx context.Context, topic string) error {
+	<-c.made
 	all, err := c.adm.ListTopics(ctx, topic)
 	t := all[topic]
 	if err == nil {

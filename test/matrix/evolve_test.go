@@ -2,10 +2,14 @@ package matrix
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/consumers/rebuild"
 	"github.com/millrace/millrace/schemas/avro"
 	"github.com/millrace/millrace/schemas/registry"
 )
@@ -21,6 +25,7 @@ func evolved(t *testing.T, kind string) {
 	text := r.evolve()
 	r.fill(100) // of a writer that the sink does not know yet
 	r.caughtUp()
+	r.recorded()
 	r.stop()
 	r.compare()
 
@@ -49,6 +54,22 @@ func evolved(t *testing.T, kind string) {
 			t.Errorf("%s has branch %s, want %s", key, branch, want)
 		}
 	}
+}
+
+// recorded waits until the sink has written down by which declarations its store was built: later it goes on by them when others are configured.
+func (r *rig) recorded() {
+	r.t.Helper()
+	if r.kind == "webhook" {
+		return
+	}
+	client := rebuild.Open(r.name, kgo.SeedBrokers(r.broker.Brokers...))
+	r.eventually("the record of generations", func() error {
+		rec, err := client.Read(r.t.Context())
+		if err == nil && rec.Generations[1] == nil {
+			err = errors.New("it has no generation 1 yet")
+		}
+		return err
+	})
 }
 
 // evolve registers the schema with another field, by which events are written from now on, and returns it.

@@ -178,3 +178,27 @@ func TestClosedSinksSaySo(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Whoever makes an index anew, to restore it or to copy it, gives it no mapping by hand: the template that the sink leaves has it, strict, and a document that does not belong there is refused.
+func TestAnIndexThatIsMadeByHandHasTheMappingOfItsTemplate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	index := r.layouts["item"].index
+	before, err := r.look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{http.MethodDelete, http.MethodPut} {
+		if err := r.client.call(t.Context(), method, path(index), nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := r.look(t.Context())
+	if was, is := before[index].Mappings.Meta.Millrace, after[index].Mappings.Meta.Millrace; err != nil || was.Digest == "" || is != was {
+		t.Errorf("made by hand it is of %+v, by the sink of %+v; %v", is, was, err)
+	}
+	err = r.client.call(t.Context(), http.MethodPut, path(index)+"/_doc/x?refresh=true", object{"of somebody else": 1}, nil)
+	if !has(err, http.StatusBadRequest) {
+		t.Errorf("a field that is not declared is taken: %v", err)
+	}
+}

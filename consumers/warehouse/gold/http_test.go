@@ -28,11 +28,11 @@ func (s slow) Transaction(ctx context.Context, _ func(Tx) error) error {
 // A build that is asked for over HTTP takes as long as it takes: the time that a server gives to a request is for reading it.
 func TestABuildOutlastsTheReadTimeout(t *testing.T) {
 	t.Parallel()
-	m, err := Parse("one.sql", []byte("select 1 as a"))
+	m, err := Parse("one.sql", []byte("select 1 as a from {{ silver.order }}"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	graph, err := NewGraph([]*Model{m}, nil)
+	graph, err := NewGraph([]*Model{m}, []string{"order"})
 	if err != nil {
 		t.Fatal(err)
 	}
