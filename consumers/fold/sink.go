@@ -63,7 +63,7 @@ type Claim struct {
 	// Next is the offset to apply next; -1 if nothing was ever applied.
 	Next int64
 	// Quarantined are the keys of the partition whose events go to the dead-letter topic, with the offset of the first event that
-	// is there and not applied.
+	// is there and not applied. The mark under the empty key is none of those: it tells of which topic the position is (topic.go).
 	Quarantined map[string]int64
 }
 
