@@ -228,18 +228,18 @@ func TestPromise4_AnOwnerThatIsReplacedInTheMiddleOfACommit(t *testing.T) {
 		if isBulk(req) && once {
 			once = false
 			owner := r.claim()
-			ahead := batch(1, 4, "a", state(4, "4"), "b", state(2, "2"))
+			ahead := batch(1, 5, "a", state(4, "4"), "b", state(2, "2"), "c", state(5, "5"))
 			ahead.Epoch = owner.Epoch
 			r.commit(ahead)
 		}
 		return false
 	})
-	err := r.Commit(t.Context(), batch(1, 3, "a", state(3, "3"), "b", state(2, "2")))
+	err := r.Commit(t.Context(), batch(1, 4, "a", state(3, "3"), "b", state(2, "2"), "c", deleted(4))) // what was made anew since is not deleted
 	if !errors.Is(err, consumers.ErrFenced) {
 		t.Errorf("got %v", err)
 	}
-	r.want("states", r.versions("a", "b"), "a:4 b:2")
-	if r.next() != 4 {
+	r.want("states", r.versions("a", "b", "c"), "a:4 b:2 c:5")
+	if r.next() != 5 {
 		t.Errorf("the position is %d", r.next())
 	}
 }
