@@ -84,4 +84,10 @@ func (a *awaited) came(name string) {
 	a.tell()
 }
 
-func (a *awaited) tell() { a.at("waiting for "+strings.Join(a.left, ", "), 0, 0) }
+func (a *awaited) tell() {
+	text := ""
+	if len(a.left) > 0 {
+		text = "waiting for " + strings.Join(a.left, ", ")
+	}
+	a.at(text, 0, 0)
+}
