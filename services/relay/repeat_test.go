@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -15,9 +16,17 @@ import (
 
 // fakeLog takes what is sent at least once. Now and then it takes only some of it, or all, and says that it failed.
 type fakeLog struct {
-	rnd     *rand.Rand // nil: it does not fail
+	rnd    *rand.Rand // nil: it does not fail
+	cursor *kgo.Record
+
+	mu      sync.Mutex // guards the following: a topic is looked at for the first time while the page before commits
 	records []*kgo.Record
-	cursor  *kgo.Record
+}
+
+func (k *fakeLog) land(r *kgo.Record) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.records = append(k.records, cloned(r))
 }
 
 func (k *fakeLog) fails() bool { return k.rnd != nil && k.rnd.IntN(6) == 0 }
@@ -29,7 +38,7 @@ func (k *fakeLog) commit(context.Context, int64) error { return k.write(k.cursor
 func (k *fakeLog) write(r *kgo.Record) error {
 	failed := k.fails()
 	if !failed || k.rnd.IntN(2) == 0 {
-		k.records = append(k.records, cloned(r))
+		k.land(r)
 	}
 	if failed {
 		return errFake
@@ -49,7 +58,7 @@ func (k *fakeLog) publish(_ context.Context, _ int64, records []*kgo.Record, _ *
 			// Nothing lands in a partition behind what did not.
 			at := fmt.Sprint(r.Topic, r.Partition)
 			if cut[at] = cut[at] || failed && k.rnd.IntN(3) == 0; !cut[at] {
-				k.records = append(k.records, cloned(r))
+				k.land(r)
 			}
 		}
 		if failed {
@@ -60,6 +69,8 @@ func (k *fakeLog) publish(_ context.Context, _ int64, records []*kgo.Record, _ *
 }
 
 func (k *fakeLog) highest(_ context.Context, topic string) (int64, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	highest := int64(40) // somebody else's
 	for _, r := range k.records {
 		if r.Topic == topic {
