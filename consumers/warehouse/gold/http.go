@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
-	"time"
 )
 
 // maxRequestBytes is the size of the largest request, in bytes.
@@ -40,7 +39,6 @@ func Handler(r *Runner, log *slog.Logger) http.Handler {
 	})
 	mux.HandleFunc("POST /v1/gold", func(w http.ResponseWriter, req *http.Request) {
 		ask, err := readRequest(w, req)
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a build may take longer than a request
 		switch {
 		case err != nil:
 			respond(w, log, nil, err)

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -167,11 +168,13 @@ func TestChangesOfTablesAreABarrier(t *testing.T) {
 	before := Config{URL: url, Projections: []fold.Projection{tell(t, "a int"), orders}}
 	w := openAt(t, before)
 	c, co := claim(t, w, items), claim(t, w, tp0)
-	entered, release := make(chan struct{}), make(chan struct{})
+	entered, held := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(release) // the warehouse is closed after that, and waits for its commits
 	w.hook = func(point string) error {
 		if point == "before commit" {
 			close(entered)
-			<-release
+			<-held
 		}
 		return nil
 	}
@@ -194,7 +197,7 @@ func TestChangesOfTablesAreABarrier(t *testing.T) {
 		t.Error("the table was changed while a commit was at work")
 	default:
 	}
-	close(release)
+	release()
 	if err := <-first; err != nil {
 		t.Errorf("the commit at work: %v", err)
 	}
