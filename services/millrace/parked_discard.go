@@ -19,6 +19,7 @@ func newParkedDiscard(a *app) *cobra.Command {
 	var which selecting
 	var ask asking
 	var yes, hold bool
+	var why string
 	cmd := &cobra.Command{
 		Use:   "discard [EVENT_ID...]",
 		Short: "Drop parked events for good; what waited only for them is released",
@@ -27,16 +28,20 @@ dropped that are parked now and that the command names; it shows them and asks
 first, unless --yes.
 
 What waited behind a dropped event, and for nothing else, is released by itself
-then. With --hold it stays parked until it is released.`,
+then. With --hold it stays parked until it is released.
+
+That they were dropped, when, by whom and why (--why) stays on record with the
+parked events: "millrace verify" and "millrace trace" tell it.`,
 		Example: `  millrace parked discard 7b1f6a3e-52cb-4a1e-9d7f-3c1d2e4f5a6b
   millrace parked discard --topic shop.orders --key o-17 --yes
-  millrace parked discard --reason body --hold`,
+  millrace parked discard --reason body --hold --why "test data of the importer"`,
 		Args: cobra.ArbitraryArgs,
 	}
 	which.flags(cmd, "the events that are parked for this `REASON`, and not those behind them")
 	ask.flags(cmd)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&hold, "hold", false, "keep parked what waits behind the dropped events")
+	cmd.Flags().StringVar(&why, "why", "", "`WORDS` that stay on record: why they are dropped")
 	cmd.RunE = func(cmd *cobra.Command, texts []string) error {
 		selection, err := which.selection(cmd, texts)
 		if err != nil {
@@ -51,7 +56,7 @@ then. With --hold it stays parked until it is released.`,
 		if err != nil {
 			return err
 		}
-		answer, err := q.discard(cmd, ids, hold)
+		answer, err := q.discard(cmd, ids, hold, why)
 		if err != nil {
 			return err
 		}
@@ -79,10 +84,10 @@ func (q *question) toDiscard(cmd *cobra.Command, s relay.Selection, yes bool) ([
 }
 
 // discard asks for as many requests as it takes, one after the other.
-func (q *question) discard(cmd *cobra.Command, ids []uuid.UUID, hold bool) (*relay.Answer, error) {
+func (q *question) discard(cmd *cobra.Command, ids []uuid.UUID, hold bool, why string) (*relay.Answer, error) {
 	all := &relay.Answer{}
 	for some := range slices.Chunk(ids, relay.MaxNamed) {
-		id, err := q.asker.Discard(cmd.Context(), some, hold)
+		id, err := q.asker.Discard(cmd.Context(), some, hold, why)
 		answer, err := q.wait(cmd.Context(), "discard", id, err)
 		if err != nil {
 			return nil, err

@@ -27,6 +27,8 @@ type discardArgs struct {
 	Events []uuid.UUID `json:"events"`
 	// Hold keeps what is behind a discarded event parked.
 	Hold bool `json:"hold,omitempty"`
+	// Why are the asker's words.
+	Why string `json:"why,omitempty"`
 }
 
 // drainArgs are the arguments of a request to drain.
@@ -134,7 +136,7 @@ const (
 	headerDone    = "millrace-done"
 )
 
-// tombstone takes an event off the parked topic. It names the request that it is for, so that one which a crash interrupted finds
+// tombstone takes an event off the parked topic; the record of a discard has a value as well. It names the request that it is for, so that one which a crash interrupted finds
 // what it has done. request is 0 for what the relay does by itself.
 func tombstone(topic string, id uuid.UUID, request int64, done Done) *kgo.Record {
 	r := &kgo.Record{Topic: topic, Key: []byte(id.String())}

@@ -54,12 +54,13 @@ func (a *Asker) Release(ctx context.Context, s Selection) (int64, error) {
 	return store.Ask(ctx, a.conn, a.schema, store.RequestRelease, s, a.by, "")
 }
 
-// Discard asks that parked events be dropped, at most MaxNamed. What waits only for them is released then, unless hold is set.
-func (a *Asker) Discard(ctx context.Context, events []uuid.UUID, hold bool) (int64, error) {
+// Discard asks that parked events be dropped, at most MaxNamed. What waits only for them is released then, unless hold is set. why goes
+// on record with them (Discarded); it may be empty.
+func (a *Asker) Discard(ctx context.Context, events []uuid.UUID, hold bool, why string) (int64, error) {
 	if len(events) > MaxNamed {
 		return 0, fmt.Errorf("%d events are to be discarded, at most %d are in one go", len(events), MaxNamed)
 	}
-	return store.Ask(ctx, a.conn, a.schema, store.RequestDiscard, discardArgs{Events: events, Hold: hold}, a.by, "")
+	return store.Ask(ctx, a.conn, a.schema, store.RequestDiscard, discardArgs{Events: events, Hold: hold, Why: why}, a.by, "")
 }
 
 // Pause pauses the outbox, at once and until Resume. The request is answered when a relay that leads has heeded it.

@@ -19,8 +19,16 @@ func (c *clerk) discard(ctx, work context.Context, l *loop) (bool, error) {
 	for _, id := range page {
 		at := j.where[id]
 		q := at.queue
+		h := &held{id: id, position: at.position}
+		if i, there := q.find(at.position); there {
+			h.reason = q.events[i].reason
+		}
+		gone, err := c.discarded(q, h, j, began)
+		if err != nil {
+			return false, err
+		}
 		b.discarded++
-		c.drop(b, q, &held{id: id, position: at.position}, DoneDiscarded, j)
+		c.drop(b, q, h, gone)
 		j.answer.Discarded++
 		j.answer.add(Outcome{EventID: id, Topic: q.topic, Key: q.key, Done: DoneDiscarded})
 	}

@@ -223,7 +223,7 @@ func FuzzDecodeParked(f *testing.F) {
 	}
 	f.Add(value)
 	f.Fuzz(func(t *testing.T, value []byte) {
-		if p, err := decodeParked(value); err == nil && p.V != 1 {
+		if p, err := decodeParked(value); err == nil && p != nil && p.V != 1 {
 			t.Error(p)
 		}
 	})

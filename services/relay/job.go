@@ -23,6 +23,8 @@ type job struct {
 	drop  []uuid.UUID
 	where map[uuid.UUID]seat
 	hold  bool
+	// why are the words of who asked.
+	why string
 	// committed is what a drain waits for; pause and reason are what comes after it.
 	committed store.Snapshot
 	pause     bool
@@ -103,7 +105,7 @@ func (c *clerk) beginDiscard(j *job, raw []byte) error {
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return fmt.Errorf("the request cannot be read: %w", err)
 	}
-	j.hold = args.Hold
+	j.hold, j.why = args.Hold, args.Why
 	j.name(c, args.Events)
 	for _, id := range args.Events {
 		if j.where[id].queue != nil && j.named[id] {

@@ -142,7 +142,7 @@ func (p *Parked) encode(limit int) ([]byte, error) {
 	return json.Marshal(&short)
 }
 
-// decodeParked reads a record of the parked topic.
+// decodeParked reads a record of the parked topic; nil for one that says that its event was discarded.
 func decodeParked(value []byte) (*Parked, error) {
 	var p Parked
 	if len(value) > 2*maxParkedBytes {
@@ -151,8 +151,11 @@ func decodeParked(value []byte) (*Parked, error) {
 	if err := json.Unmarshal(value, &p); err != nil {
 		return nil, fmt.Errorf("parked record: %w", err)
 	}
+	if p.V == discardedVersion {
+		return nil, nil
+	}
 	if p.V != 1 {
-		return nil, fmt.Errorf("parked record of version %d, this relay reads 1", p.V)
+		return nil, fmt.Errorf("parked record of version %d, this relay reads 1 and 2", p.V)
 	}
 	return &p, nil
 }

@@ -59,7 +59,7 @@ func scanParked(ctx context.Context, logs []*partitionLog, fn func(r *kgo.Record
 					ErrParkedUnreadable, r.Topic, r.Offset, err)
 				return false
 			}
-			fn(r, p)
+			fn(r, p) // nil: it was discarded
 			return true
 		})
 		if err := errors.Join(err, bad); err != nil {

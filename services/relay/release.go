@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/millrace/millrace/outbox/store"
 )
 
@@ -110,7 +112,11 @@ func (c *clerk) head(ctx context.Context, b *batch, q *queue, next *cursor, size
 	}
 	*size += len(e.Payload) + len(e.Body) + len(e.Headers) + len(e.Key)
 	b.released++
-	c.drop(b, q, &h, DoneReleased, q.asked)
+	request := int64(0)
+	if q.asked != nil {
+		request = q.asked.id
+	}
+	c.drop(b, q, &h, tombstone(parkedTopic(c.cfg.Outbox), h.id, request, DoneReleased))
 	if q.asked != nil {
 		q.asked.answer.Released++
 		q.asked.answer.add(Outcome{EventID: h.id, Topic: q.topic, Key: q.key, Done: DoneReleased, Seq: next.Seq})
@@ -125,13 +131,9 @@ func (c *clerk) fit(ctx context.Context, b *batch, e *store.Event, next *cursor)
 	return c.framer.fit(ctx, b, e, next)
 }
 
-// drop takes an event off the parked topic and out of its line.
-func (c *clerk) drop(b *batch, q *queue, h *held, done Done, for_ *job) {
-	request := int64(0)
-	if for_ != nil {
-		request = for_.id
-	}
-	b.add(tombstone(parkedTopic(c.cfg.Outbox), h.id, request, done))
+// drop takes an event off the parked topic, by the record given, and out of its line.
+func (c *clerk) drop(b *batch, q *queue, h *held, gone *kgo.Record) {
+	b.add(gone)
 	b.free = append(b.free, h.id)
 	c.lines.remove(q, h.position)
 }

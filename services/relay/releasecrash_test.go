@@ -117,7 +117,7 @@ func TestPromise7ADiscardSurvivesACrashInTheMiddle(t *testing.T) {
 		ids := r.parkedIDs("k")
 		arm()
 		a := r.asker()
-		id, err := a.Discard(t.Context(), ids[:5], false)
+		id, err := a.Discard(t.Context(), ids[:5], false, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,7 +54,7 @@ func (r *rig) release(s relay.Selection) *relay.Answer {
 func (r *rig) discard(hold bool, events ...uuid.UUID) *relay.Answer {
 	r.t.Helper()
 	a := r.asker()
-	return r.answer(a)(a.Discard(r.t.Context(), events, hold))
+	return r.answer(a)(a.Discard(r.t.Context(), events, hold, "not wanted"))
 }
 
 // replaceDefault makes another schema of countedSchema's, with the same binary form.
