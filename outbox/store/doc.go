@@ -73,7 +73,7 @@
 //	request.go    what an operator asks, and the answers; pauses
 //	blocked.go    who holds a lock that a relay waits for
 //	sighting.go   rows that were there and are gone
-//	one.go        a single row, for an event that is released
+//	one.go        a single row, for an event that is released; find.go: rows that somebody looks for
 //
 // Retention, on a connection of its own: retention.go turns the ring of leaves and empties them, by the functions of
 // migration 0004; retention_anchor.go puts it right after a re-anchoring.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/services/relay"
 )
 
 // print shows a line a stage and event.
@@ -19,8 +20,8 @@ func (t *traced) print(w, stderr io.Writer, out *format) error {
 	for _, r := range t.Rows {
 		occurred[r.EventID.String()] = r.OccurredAt
 		rows = append(rows, []string{"outbox " + r.Outbox, fmt.Sprintf("row %d, transaction %d", r.Row, r.Xid), r.Type, r.State, stamp(r.OccurredAt), "", r.EventID.String()})
-		if r.State == "parked" {
-			rows = append(rows, []string{"", "", "", string(r.Reason) + ": " + r.Detail, stamp(r.ParkedAt), delay(r.OccurredAt, r.ParkedAt), ""})
+		if r.State == relay.TracedParked || r.State == relay.TracedDiscarded {
+			rows = append(rows, []string{"", "", "", absence(r), stamp(r.ParkedAt), delay(r.OccurredAt, r.ParkedAt), ""})
 		}
 	}
 	for _, r := range t.Records {
@@ -45,6 +46,14 @@ func (t *traced) print(w, stderr io.Writer, out *format) error {
 		fmt.Fprintln(stderr, clean(stage+": "+t.Away[stage]))
 	}
 	return nil
+}
+
+// absence says why a row is not in its topic.
+func absence(r tracedRow) string {
+	if r.State == relay.TracedDiscarded {
+		return r.Detail
+	}
+	return string(r.Reason) + ": " + r.Detail
 }
 
 func (s *tracedSink) rows(t *traced) (rows [][]string) {

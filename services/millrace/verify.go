@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/millrace/millrace/consumers/verify"
+	"github.com/millrace/millrace/services/relay"
 	"github.com/millrace/millrace/services/sink"
 )
 
@@ -26,11 +27,13 @@ type verifying struct {
 	url    string
 	sample string
 	entity []string
+	boxes  []string
 }
 
 // verifiedAll is what `verify -o json` prints.
 type verifiedAll struct {
-	Sinks []*verify.Result `json:"sinks"`
+	Outboxes []*relay.Verified `json:"outboxes"`
+	Sinks    []*verify.Result  `json:"sinks"`
 	// Failed are those that could not be compared, and why.
 	Failed map[string]string `json:"failed,omitempty"`
 }
@@ -39,26 +42,33 @@ func newVerify(a *app) *cobra.Command {
 	var v verifying
 	cmd := &cobra.Command{
 		Use:   "verify [SINK]...",
-		Short: "Compare sinks with their topics: counts, checksums, and the keys that differ",
-		Long: `Compare sinks with their topics at one point: every state that a sink holds with
-what its topics make of that key, folded anew. Where a sink keeps events, their
-rows are compared with the offsets. It says what differs, for which keys, and
-since when. What is quarantined or was discarded is known from the dead letters
+		Short: "Compare outboxes, topics and sinks: counts, checksums, and what differs",
+		Long: `Compare outboxes with their topics, and sinks with theirs, each at one point.
+
+Of an outbox: every event that is retained and was published must be in its
+topic once, with the content of its row and in the order of its key, and every
+record must come from a row. What is parked, was discarded, or has left by
+retention is told, and is no difference. Postgres is only read.
+
+Of a sink: every state that it holds with what its topics make of that key,
+folded anew. Where a sink keeps events, their rows are compared with the
+offsets. What is quarantined or was discarded is known from the dead letters
 and is no difference.
 
-Without SINK: all of them. The sink goes on meanwhile. An embedded
-one (duckdb, bleve) is asked in its process; where none runs, its store is
-opened here.
+It says what differs, for which keys, and since when. Without SINK and --outbox:
+all outboxes and all sinks. They go on meanwhile. An embedded sink (duckdb,
+bleve) is asked in its process; where none runs, its store is opened here.
 
 Exit status 1 if something differs, or could not be compared.
-Next: millrace repair SINK --differences`,
-		Example: "  millrace verify\n  millrace verify warehouse --sample 1/16\n  millrace verify search --entity order -o json",
+Next: millrace repair SINK --differences, or millrace trace EVENT_ID`,
+		Example: "  millrace verify\n  millrace verify --outbox shop\n  millrace verify warehouse --sample 1/16\n  millrace verify search --entity order -o json",
 		Args:    takes("[SINK]..."),
 	}
 	out := output(cmd)
 	cmd.Flags().StringVar(&v.url, "url", "", "`URL` where the sinks' process serves HTTP (default: http.listen)")
 	cmd.Flags().StringVar(&v.sample, "sample", "", "`1/N` of the keys, chosen by a hash, others at each run (default: all)")
-	cmd.Flags().StringSliceVar(&v.entity, "entity", nil, "only these `ENTITIES`, and no events")
+	cmd.Flags().StringSliceVar(&v.entity, "entity", nil, "only these `ENTITIES` of the sinks, no events and no outbox")
+	cmd.Flags().StringSliceVar(&v.boxes, "outbox", nil, "only these `OUTBOXES`, and the sinks that are named")
 	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		c, err := a.load()
 		if err != nil {
@@ -75,11 +85,31 @@ Next: millrace repair SINK --differences`,
 		if err != nil {
 			return err
 		}
-		if names, err = c.verifiable(names); err != nil {
+		if len(v.boxes) > 0 && len(v.entity) > 0 && len(names) == 0 {
+			return usagef("--entity is of sinks: name one")
+		}
+		boxes, err := c.verifiedOutboxes(v.boxes, names, v.entity)
+		if err != nil {
 			return err
 		}
+		if len(names) > 0 || len(v.boxes) == 0 {
+			if names, err = c.verifiable(names); err != nil {
+				return err
+			}
+		}
 		opts := verify.Options{Entities: v.entity, Sample: sample, Turn: uint64(time.Now().UnixNano())}
-		all := &verifiedAll{Sinks: []*verify.Result{}, Failed: map[string]string{}}
+		all := &verifiedAll{Outboxes: []*relay.Verified{}, Sinks: []*verify.Result{}, Failed: map[string]string{}}
+		for _, name := range boxes {
+			r, err := v.outbox(cmd, c, name, sample)
+			if cmd.Context().Err() != nil {
+				return cmd.Context().Err()
+			}
+			if err != nil {
+				all.Failed["outbox "+name] = oneLine(err)
+				continue
+			}
+			all.Outboxes = append(all.Outboxes, r)
+		}
 		for _, name := range names {
 			r, err := v.sink(cmd, a, c, name, opts)
 			if cmd.Context().Err() != nil {

@@ -49,6 +49,12 @@ func (v *verifiedAll) print(w io.Writer, out *format) error {
 	if *out == "json" {
 		return out.print(w, v, nil, nil)
 	}
+	if err := v.printOutboxes(w); err != nil {
+		return err
+	}
+	if len(v.Outboxes) > 0 && len(v.Sinks) > 0 {
+		fmt.Fprintln(w)
+	}
 	var rows [][]string
 	for _, r := range v.Sinks {
 		for _, entity := range sorted(r.Entities) {
@@ -127,7 +133,16 @@ func since(t, now time.Time) string {
 
 // verdict says in a line what came of it, and returns the error that makes the exit status.
 func (v *verifiedAll) verdict(w io.Writer, out *format) error {
-	different := int64(0)
+	different, boxes := int64(0), int64(0)
+	for _, r := range v.Outboxes {
+		boxes += r.Differences
+		if *out == "json" {
+			continue
+		}
+		for _, note := range outboxNotes(r) {
+			fmt.Fprintln(w, clean("outbox "+r.Outbox+": "+note))
+		}
+	}
 	for _, r := range v.Sinks {
 		different += r.Differences
 		for _, note := range r.Notes {
@@ -139,11 +154,14 @@ func (v *verifiedAll) verdict(w io.Writer, out *format) error {
 	for _, name := range sorted(v.Failed) {
 		fmt.Fprintln(w, clean(name+": could not be compared: "+v.Failed[name]))
 	}
+	if boxes > 0 {
+		fmt.Fprintf(w, "%s between outbox and topics: millrace trace EVENT_ID shows one through every stage\n", count(boxes, "difference", "differences"))
+	}
 	switch {
 	case different > 0:
 		fmt.Fprintf(w, "%s: millrace repair SINK --differences folds such keys anew\n", count(different, "difference", "differences"))
 		return errQuiet
-	case len(v.Failed) > 0:
+	case len(v.Failed) > 0, boxes > 0:
 		return errQuiet
 	}
 	return nil

@@ -89,6 +89,9 @@ type Config struct {
 	// Retention says how long published rows stay in the outbox. Default: for ever.
 	Retention Retention `yaml:"retention"`
 
+	// Verify has the outbox compared with its topics now and then, by the relay that leads. Default: only millrace verify does.
+	Verify Verifies `yaml:"verify,omitzero"`
+
 	// Replication is the replication factor of the cursor and parked topics. Default: the broker's default.
 	Replication int `yaml:"replication"`
 

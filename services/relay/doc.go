@@ -14,7 +14,7 @@
 //     with id t mod 2, and t+1 is committed only when t is known to be. A commit whose outcome is not known is never
 //     guessed at: both producers are thrown away and the cursor is read again.
 //  7. A bad event never stops the stream. It goes to the parked topic, in the same transaction, and so do the later events
-//     of its key, in order. Nothing is dropped.
+//     of its key, in order. Nothing is dropped, and what an operator discards stays on record.
 //
 // # Files, in the order in which an event passes them
 //
@@ -52,6 +52,10 @@
 //	status.go, trouble.go, step.go
 //	                       what an operator sees; watch.go, inflight.go, meter.go, metrics.go, gauges.go; inspect.go asks without a relay
 //	tracing.go             spans of events that their writers trace
+//	verify.go, verify_run.go
+//	                       the outbox held against its topics: the cut. verify_held.go: what is parked, or was discarded (discarded.go);
+//	                       verify_rows.go, verify_topics.go: both sides, as verify_look.go sees an event; verify_sum.go adds up;
+//	                       verify_dig.go: what differs; verify_order.go; verify_keep.go does it now and then
 //	outside.go             names on Kafka, for tools that look at them from outside
 //
 // # Why two transactional ids

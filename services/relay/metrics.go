@@ -63,6 +63,7 @@ type metrics struct {
 	table        tableMetrics
 	window       windowMetrics
 	retention    retentionMetrics
+	verified     verifyMetrics
 }
 
 // newMetrics registers the metrics of one outbox. A nil reg keeps them to themselves.
@@ -96,7 +97,7 @@ func newMetrics(reg prometheus.Registerer, outbox string) (*metrics, error) {
 			Name: "millrace_relay_restarts_total", Help: "Starts from the cursor after an error, by cause.", ConstLabels: label},
 			[]string{"cause"}),
 	}
-	m.retention = newRetentionMetrics(gauge, counter)
+	m.retention, m.verified = newRetentionMetrics(gauge, counter), newVerifyMetrics(gauge)
 	m.table, m.window, m.trouble = newTableMetrics(label, gauge), newWindowMetrics(histogram), newTroubleMetric(label)
 	for _, c := range causes {
 		m.restarts.WithLabelValues(c)
@@ -110,7 +111,8 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	}
 	for _, c := range []prometheus.Collector{m.published, m.parkedTotal, m.transactions, m.commit, m.transaction, m.publish,
 		m.page, m.parked, m.leader, m.released, m.discarded, m.pause, m.restarts, m.retention,
-		m.trouble, m.table.backlog, m.table.oldest, m.table.inFlight, m.table.measured, m.window.events} {
+		m.trouble, m.table.backlog, m.table.oldest, m.table.inFlight, m.table.measured, m.window.events,
+		m.verified.differences, m.verified.timestamp, m.verified.duration} {
 		if err := reg.Register(c); err != nil {
 			return err
 		}

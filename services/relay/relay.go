@@ -110,6 +110,8 @@ func (r *Relay) work(ctx context.Context) error {
 	defer fail(nil)
 	watch := r.watch(ctx, fail)
 	defer watch.stop()
+	verify := r.verifies(ctx)
+	defer verify.stop()
 	err := r.sessions(ctx)
 	if found := context.Cause(ctx); mustStop(found) && !mustStop(err) {
 		return found

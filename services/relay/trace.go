@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/outbox/store"
 )
@@ -22,9 +23,9 @@ type TracedRow struct {
 	Key        string    `json:"key"`
 	Type       string    `json:"type"`
 	OccurredAt time.Time `json:"occurred_at"`
-	// State is published, waiting, parked, or unknown, where Kafka cannot be asked.
+	// State is published, waiting, parked, discarded, or unknown, where Kafka cannot be asked.
 	State string `json:"state"`
-	// Reason, Detail and ParkedAt are those of a parked event.
+	// Reason, Detail and ParkedAt are those of a parked event; of a discarded one Detail says by whom and why, ParkedAt when.
 	Reason   Reason    `json:"reason,omitempty"`
 	Detail   string    `json:"detail,omitempty"`
 	ParkedAt time.Time `json:"parked_at,omitzero"`
@@ -35,6 +36,7 @@ const (
 	TracedPublished = "published"
 	TracedWaiting   = "waiting"
 	TracedParked    = "parked"
+	TracedDiscarded = "discarded"
 	TracedUnknown   = "unknown"
 )
 
@@ -73,8 +75,20 @@ func traceStates(ctx context.Context, cfg Config, rows []TracedRow) error {
 	if err != nil {
 		return errors.Join(err, ctx.Err())
 	}
-	parked, err := ListParked(ctx, cfg.Kafka, cfg.Outbox)
+	logs, err := parkedLogs(ctx, client, cfg.Outbox)
 	if err != nil {
+		return err
+	}
+	wanted, parked, gone := map[string]bool{}, map[uuid.UUID]*Parked{}, map[uuid.UUID]*Discarded{}
+	for i := range rows {
+		wanted[rows[i].EventID.String()] = true
+	}
+	if err := scanParked(ctx, logs, func(r *kgo.Record, p *Parked) {
+		if wanted[string(r.Key)] { // only these are held
+			id := uuid.MustParse(string(r.Key))
+			parked[id], gone[id] = p, decodeDiscarded(r)
+		}
+	}); err != nil {
 		return err
 	}
 	for i := range rows {
@@ -83,10 +97,11 @@ func traceStates(ctx context.Context, cfg Config, rows []TracedRow) error {
 		if cur != nil && (cur.Last.Sees(r.Xid) || r.Row <= cur.Position && cur.Upper.Sees(r.Xid)) {
 			r.State = TracedPublished
 		}
-		for _, p := range parked {
-			if p.EventID == r.EventID {
-				r.State, r.Reason, r.Detail, r.ParkedAt = TracedParked, p.Reason, p.Detail, p.ParkedAt
-			}
+		if p := parked[r.EventID]; p != nil {
+			r.State, r.Reason, r.Detail, r.ParkedAt = TracedParked, p.Reason, p.Detail, p.ParkedAt
+		}
+		if d := gone[r.EventID]; d != nil {
+			r.State, r.Reason, r.Detail, r.ParkedAt = TracedDiscarded, d.Reason, d.String(), d.At
 		}
 	}
 	return nil

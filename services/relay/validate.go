@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"regexp"
@@ -37,7 +38,7 @@ func (c Config) validate() error {
 	case c.Retention.Size < 0:
 		return wrong("retention.size", "%d is negative", c.Retention.Size)
 	}
-	if err := c.validateTimes(); err != nil {
+	if err := cmp.Or(c.validateTimes(), c.Verify.validate()); err != nil {
 		return err
 	}
 	return c.validateTopics()

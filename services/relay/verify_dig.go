@@ -116,7 +116,7 @@ func (d *dig) record(f *found, behind bool) {
 	}
 	r := dugRecord{said: d.said(&f.look, e.row != nil && e.row.json), where: f.where(), seq: f.seq, dated: time.UnixMilli(f.dated).UTC(), undated: f.undated, behind: behind}
 	slack := leafSlack.Milliseconds()
-	r.beyond = d.v.ring.Floor > 0 && f.dated < d.v.edge+slack
+	r.beyond = f.dated < d.v.entered || d.v.ring.Floor > 0 && f.dated < d.v.edge+slack
 	if horizon, forgets := d.v.horizons[partitionAt{f.topic, f.partition}]; forgets && f.undated && f.dated-slack < horizon {
 		r.beyond = true
 	}

@@ -48,6 +48,8 @@ type verification struct {
 	// horizons are the times, in ms, below which nothing is compared of a partition: its log has forgotten some.
 	horizons map[partitionAt]int64
 	compacts map[string]bool
+	// entered is when the leaf of the floor was entered, in ms: earlier records are of rows that have left, or of another outbox.
+	entered int64
 	// edge is the time, in ms, below which a record may be of a row that has left; edged are the retained rows from before it.
 	edge  int64
 	edged map[uuid.UUID]bool
@@ -157,11 +159,14 @@ func (v *verification) openOutbox(ctx context.Context) (err error) {
 		return err
 	}
 	v.out.Floor = v.ring.Floor
+	entered := v.ring.Leaves[store.LeafOf(v.ring.Floor)].Entered
+	if v.entered = math.MinInt64; !entered.IsZero() {
+		v.entered = entered.UnixMilli()
+	}
 	if v.ring.Floor > 0 {
 		// Rows below the floor were written before the sequence entered the leaf of the floor.
-		v.edge = v.ring.Now.UnixMilli()
-		if entered := v.ring.Leaves[store.LeafOf(v.ring.Floor)].Entered; !entered.IsZero() {
-			v.edge = entered.UnixMilli()
+		if v.edge = v.entered; entered.IsZero() {
+			v.edge = v.ring.Now.UnixMilli()
 		}
 	}
 	if v.last, err = store.LastRetained(ctx, v.conn, v.cfg.Schema); err != nil {

@@ -192,6 +192,10 @@ func (r *rig) plantRecords(discarded uuid.UUID) {
 	if v := r.differs("a record of later, and a replayed one"); v.Later != 1 || v.Replayed != 1 {
 		r.t.Errorf("%+v", v)
 	}
+	r.produce(copyOf(a[0], map[string]string{"ce_id": uuid.NewString(), "ce_time": "2020-01-01T00:00:00Z"}))
+	if v := r.differs("a record from before the outbox was made"); v.BeyondOutbox != 1 {
+		r.t.Errorf("%+v", v)
+	}
 	r.produce(copyOf(a[0], nil))
 	r.differs("a copy", "doubled of a")
 	r.produce(copyOf(byKey["b"][0], map[string]string{"millrace-seq": ""}), copyOf(byKey["c"][0], map[string]string{"ce_id": ""}))

@@ -10,8 +10,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/millrace/millrace/outbox/store"
 )
 
 // readTopics goes through the records that can be those of retained rows.
@@ -51,10 +49,8 @@ func (v *verification) readTopics(ctx context.Context) error {
 // skip moves the beginnings of the logs to the first record that a retained row can have: the record of a row is dated by when it occurred or,
 // where the brokers would not take that, by when it was published.
 func (v *verification) skip(ctx context.Context, names []string, logs map[string][]*partitionLog) error {
-	from := v.earliest
-	if entered := v.ring.Leaves[store.LeafOf(v.ring.Floor)].Entered; entered.IsZero() {
-		return nil
-	} else if from = min(from, entered.UnixMilli()); from <= 0 {
+	from := min(v.earliest, v.entered)
+	if from <= 0 { // it may be the first
 		return nil
 	}
 	at, err := kadm.NewClient(v.client).ListOffsetsAfterMilli(ctx, from-time.Minute.Milliseconds(), names...)

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/rebuild"
 	"github.com/millrace/millrace/consumers/verify"
+	"github.com/millrace/millrace/services/internal/conf"
 )
 
 // Verify has a sink compared with its topics now and then.
@@ -40,21 +39,8 @@ func (v Verify) check(k kind) error {
 	return nil
 }
 
-// maxSample is the smallest share, as its denominator.
-const maxSample = 1 << 20
-
 // ReadSample reads a share of keys, 1/16, and returns its denominator; 1 for an empty one.
-func ReadSample(text string) (uint64, error) {
-	if text == "" {
-		return 1, nil
-	}
-	of, ok := strings.CutPrefix(text, "1/")
-	n, err := strconv.ParseUint(of, 10, 32)
-	if !ok || err != nil || n == 0 || n > maxSample {
-		return 0, fmt.Errorf("%q is no share of the keys such as 1/16", text)
-	}
-	return n, nil
-}
+func ReadSample(text string) (uint64, error) { return conf.ParseShare(text) }
 
 // verified is what a sink knows of its store for the sake of verifying it.
 type verified struct {

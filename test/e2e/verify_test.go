@@ -19,7 +19,7 @@ func TestVerifyRepairAndTrace(t *testing.T) {
 	s.waitStatus("everything is published and applied", caughtUp(6))
 
 	said := s.ok("verify")
-	for _, want := range []string{s.name + "-warehouse", s.name + "-search", s.name + "-cache", "parcel", "depot", "(events)", "every key"} {
+	for _, want := range []string{s.name + "-warehouse", s.name + "-search", s.name + "-cache", "parcel", "depot", "(events)", "every key", "up to version 6"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("verify does not tell of %q:\n%s", want, said)
 		}
@@ -42,6 +42,21 @@ func TestVerifyRepairAndTrace(t *testing.T) {
 	s.fails1("repair", s.name+"-warehouse", "--key", "nobody")
 	s.fails(2, "repair", s.name+"-warehouse")
 	s.fails(2, "verify", "--sample", "half")
+	s.fails(2, "verify", "--outbox", "nobody")
+	s.fails(2, "verify", "--outbox", s.name, "--entity", "parcel")
+	var boxes struct {
+		Outboxes []struct {
+			Outbox      string `json:"outbox"`
+			Rows        int64  `json:"rows"`
+			Records     int64  `json:"records"`
+			Differences int64  `json:"differences"`
+		} `json:"outboxes"`
+		Sinks []any `json:"sinks"`
+	}
+	if err := json.Unmarshal([]byte(s.ok("verify", "--outbox", s.name, "-o", "json")), &boxes); err != nil || len(boxes.Outboxes) != 1 || len(boxes.Sinks) != 0 ||
+		boxes.Outboxes[0].Rows != 6 || boxes.Outboxes[0].Records != 6 || boxes.Outboxes[0].Differences != 0 {
+		t.Errorf("%+v %v", boxes, err)
+	}
 
 	key := s.trace("p1")
 	if len(key.Outbox) != 3 || len(key.Topics) != 3 || len(key.Away) != 0 || key.Outbox[0].State != "published" || key.Outbox[0].Xid == 0 {
@@ -68,6 +83,13 @@ func TestVerifyRepairAndTrace(t *testing.T) {
 
 	if code := up.Stop(t, 30*time.Second); code != 0 {
 		t.Errorf("up ended with %d:\n%s", code, up.Output())
+	}
+	// A row that is gone is missed by its record: the command names it and fails.
+	if _, err := db.Pool(t).Exec(t.Context(), `delete from outbox.event where event_id = $1`, id); err != nil {
+		t.Fatal(err)
+	}
+	if said := s.fails1("verify", "--outbox", s.name); !strings.Contains(said, "unknown") || !strings.Contains(said, id) {
+		t.Errorf("verify says\n%s", said)
 	}
 	// Without their processes: a file is opened here, and a trace says what it could not ask.
 	if said := s.ok("verify", s.name+"-search", s.name+"-warehouse"); !strings.Contains(said, "parcel") {
