@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/millrace/millrace/schemas"
 )
@@ -72,7 +74,11 @@ func openSource(ctx context.Context, conn *pgx.Conn, cfg Config, schema *schemas
 func tableName(ctx context.Context, conn *pgx.Conn, table string) (name string, err error) {
 	err = conn.QueryRow(ctx, `select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where c.oid = to_regclass($1) and c.relkind in ('r', 'p')`, table).Scan(&name)
-	if err != nil {
+	var refused *pgconn.PgError // a name that is none
+	switch {
+	case err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.As(err, &refused):
+		return "", fmt.Errorf("look for table %s: %w", table, err)
+	case err != nil:
 		return "", wrong("table", "there is no table %q: write it as in SQL, with its schema, such as public.orders or public.\"Order\"", table)
 	}
 	return name, nil

@@ -112,7 +112,7 @@ func forbidden(f file, to string) string {
 		return ""
 	case in(f.dir, "internal"):
 		return "internal is for the whole tree, and imports nothing of ours"
-	case in(to, "internal") && !in(f.dir, "outbox", "schemas"):
+	case in(to, "internal") && !in(f.dir, "schemas"):
 		return ""
 	case in(to, "schemas/shop", "services/shop") && !in(f.dir, "services/shop", "services/millrace", "schemas/shop") && !f.test():
 		return "nothing in the product knows the example domain"

@@ -26,6 +26,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/internal/pace"
 )
 
 // Registry resolves schema ids; *registry.Client is one.
@@ -295,21 +297,10 @@ func (r *run) send(ctx context.Context, p *Partition, records []*kgo.Record, nex
 
 // pace waits until what was sent is due.
 func (r *run) pace(ctx context.Context) error {
-	if r.cfg.Rate <= 0 || r.cfg.DryRun {
+	if r.cfg.DryRun {
 		return ctx.Err()
 	}
-	return sleep(ctx, time.Until(r.began.Add(time.Duration(float64(r.out.Sent)/float64(r.cfg.Rate)*float64(time.Second)))))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pace.Keep(ctx, r.began, r.out.Sent, r.cfg.Rate)
 }
 
 func newClient(kafka []kgo.Opt, more ...kgo.Opt) (*kgo.Client, error) {

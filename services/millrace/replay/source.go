@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/internal/pace"
 	"github.com/millrace/millrace/services/relay"
 )
 
@@ -53,7 +54,7 @@ func (s *source) read(ctx context.Context, partition int32, from, end int64) (re
 			return nil, from, gone, fmt.Errorf("%w: tried %d times", err, try+1)
 		}
 		if !errors.Is(err, kerr.OffsetOutOfRange) {
-			if err := sleep(ctx, pause); err != nil {
+			if err := pace.Sleep(ctx, pause); err != nil {
 				return nil, from, gone, err
 			}
 			pause = min(2*pause, readPause)

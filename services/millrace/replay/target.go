@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/millrace/millrace/internal/pace"
 	"github.com/millrace/millrace/services/relay"
 )
 
@@ -111,7 +112,7 @@ func ensure(ctx context.Context, admin *kadm.Client, topic string, partitions in
 		if n, err = count(ctx, admin, topic); err != nil || n > 0 {
 			return n, err
 		}
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := pace.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return 0, fmt.Errorf("wait for topic %s: %w", topic, err)
 		}
 	}

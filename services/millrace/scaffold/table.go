@@ -2,11 +2,13 @@ package scaffold
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Column is a column of the table, and the field that it becomes.
@@ -31,7 +33,11 @@ func readTable(ctx context.Context, conn *pgx.Conn, name, key string) (*table, e
 	t := &table{}
 	err := conn.QueryRow(ctx, `select format('%I.%I', n.nspname, c.relname), n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where c.oid = to_regclass($1) and c.relkind in ('r', 'p')`, name).Scan(&t.name, &t.schema, &t.bare)
-	if err != nil {
+	var refused *pgconn.PgError // a name that is none
+	switch {
+	case err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.As(err, &refused):
+		return nil, fmt.Errorf("look for table %s: %w", name, err)
+	case err != nil:
 		return nil, fmt.Errorf("there is no table %q: write it as in SQL, with its schema, such as public.orders or public.\"Order\"", name)
 	}
 	rows, err := conn.Query(ctx, `
