@@ -77,7 +77,10 @@ const (
 	openRetryMax = 10 * time.Second
 )
 
-var errStarting = errors.New("starting")
+var (
+	errStarting = errors.New("starting")
+	errStopping = errors.New("stopping")
+)
 
 // New checks the configuration against the declarations; what is wrong with it is a *ConfigError. Nothing is opened before Run.
 func New(cfg Config, parts Parts) (*Sink, error) {
@@ -250,5 +253,8 @@ func (s *Sink) reader() (*store, error) {
 	if s.shown == nil {
 		return nil, s.trouble
 	}
-	return s.shelf.find(s.shown.number), s.trouble
+	if st := s.shelf.find(s.shown.number); st != nil {
+		return st, s.trouble
+	}
+	return nil, errStopping
 }

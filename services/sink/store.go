@@ -139,7 +139,7 @@ func (s *Sink) recorded(g *rebuild.Generation) (declarations, error) {
 	for _, name := range slices.Sorted(maps.Keys(g.Projections)) {
 		p, err := projection.Parse(name, []byte(g.Projections[name]), s.parts.Catalogue)
 		if err != nil {
-			return declarations{}, consumers.AsSystemic(fmt.Errorf("compile the declarations that the generation was built by: %w", err))
+			return declarations{}, consumers.AsSystemic(fmt.Errorf("compile the declarations that the generation was built by (what they need of the schemas has to stay as long as the generation does): %w", err))
 		}
 		all = append(all, p)
 	}
