@@ -14,8 +14,8 @@ import (
 
 // TopicPartition names one partition of one topic: the unit of ownership, of order and of position.
 type TopicPartition struct {
-	Topic     string
-	Partition int32
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
 }
 
 // Event is one record of a topic, decoded.

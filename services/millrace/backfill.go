@@ -198,7 +198,7 @@ func (c *Config) printBackfilled(w io.Writer, out *format, did backfill.Result, 
 	case did.DryRun, errors.Is(err, backfill.ErrRunning), errors.Is(err, backfill.ErrChanged), errors.Is(err, backfill.ErrNotMigrated):
 		return c.backfillError(did.Name, err)
 	case errors.Is(err, context.Canceled):
-		return errors.New("interrupted: the same command goes on where this one ended")
+		return &leftError{"interrupted: the same command goes on where this one ended"}
 	case errors.Is(err, backfill.ErrUnfit):
 		return fmt.Errorf("%w; nothing of its batch was written: mend the row, the schema or the mapping (a query can convert), see all with --dry-run, then the same command goes on", err)
 	}

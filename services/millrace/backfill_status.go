@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +26,7 @@ func newBackfillStatus(a *app) *cobra.Command {
 	out := output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		all := []backfillRow{}
-		var declared []string
+		begun := map[string]bool{}
 		err := a.eachOutbox("", func(name string, o *Outbox) error {
 			conn, err := connect(cmd.Context(), o)
 			if err != nil {
@@ -37,7 +36,7 @@ func newBackfillStatus(a *app) *cobra.Command {
 			states, err := backfill.List(cmd.Context(), conn, o.schema())
 			for _, s := range states {
 				all = append(all, backfillRow{name, s})
-				declared = append(declared, s.Name)
+				begun[s.Name] = true
 			}
 			return err
 		})
@@ -49,7 +48,7 @@ func newBackfillStatus(a *app) *cobra.Command {
 			return err
 		}
 		for _, name := range sorted(c.Backfills) {
-			if !strings.Contains(" "+strings.Join(declared, " ")+" ", " "+name+" ") {
+			if !begun[name] {
 				all = append(all, backfillRow{c.backfillOutbox(name), backfill.State{Name: name, State: "not begun", Total: -1}})
 			}
 		}

@@ -87,7 +87,10 @@ func kafkaRemedy(err error) string {
 	if silent(err) || errors.Is(err, errUnheard) {
 		return "nothing comes back from there: is it a broker's port, and can it be reached from here? look at kafka.brokers"
 	}
-	return tlsRemedy(err, "kafka.tls")
+	if remedy := tlsRemedy(err, "kafka.tls"); remedy != "" || !strings.Contains(err.Error(), "unable to dial: ") {
+		return remedy
+	}
+	return "is a broker up there, and can it be reached from here? look at kafka.brokers"
 }
 
 // silent says that a connection was made, and that nothing came over it.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -61,6 +62,9 @@ func report(cmd *cobra.Command, err error) int {
 	case errors.Is(err, demo.ErrStopped), errors.As(err, &gone):
 		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+oneLine(err))
 		return exitStopped
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+interrupted(err))
+		return exitStopped
 	case errors.As(err, &answer):
 		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+answer.text())
 		return exitFailure
@@ -68,6 +72,14 @@ func report(cmd *cobra.Command, err error) int {
 		fmt.Fprintln(cmd.ErrOrStderr(), "millrace: "+oneLine(err))
 		return exitFailure
 	}
+}
+
+// interrupted is the line for a command that Ctrl-C has ended: what it has to say of that, if anything.
+func interrupted(err error) string {
+	if text := oneLine(err); strings.HasPrefix(text, "interrupted") {
+		return strings.TrimSuffix(text, ": "+context.Canceled.Error())
+	}
+	return "interrupted"
 }
 
 // errQuiet ends a command with exit status 1 when everything has been said already.

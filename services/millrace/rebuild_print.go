@@ -77,7 +77,11 @@ func (d *rebuilt) next(rec *rebuild.Record, r *rebuild.Rebuild) []string {
 	case r.State == rebuild.Refused && r.Comparison != nil && r.Comparison.Acceptable:
 		return []string{say("to accept the changes and swap", "accept"), say("to give it up", "abort")}
 	case r.State == rebuild.Refused:
-		return []string{fmt.Sprintf("%-34s millrace verify %s", "to see which of the two is wrong:", d.name), say("to give it up", "abort")}
+		return []string{
+			fmt.Sprintf("%-34s millrace verify %s", "to see which of the two is wrong:", d.name),
+			say("to give it up", "abort"),
+			fmt.Sprintf("%-34s millrace repair %s --differences", "then to mend the one that serves:", d.name),
+		}
 	case r.State == rebuild.Failed:
 		return []string{say("to remove what was built", "abort")}
 	case r.State == rebuild.Soaking:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -119,32 +120,35 @@ func progressParts(r *rebuild.Rebuild, now time.Time) (parts []string, share flo
 		parts = append(parts, fmt.Sprintf("%s of %s", number(p.Events), count(p.Total, "event", "events")))
 	}
 	building := r.State == rebuild.Building || r.State == rebuild.CatchingUp
-	if building && p.Rate >= 1 {
+	if building && p.Rate >= 1 && !r.Paused {
 		parts = append(parts, number(int64(p.Rate))+"/s")
 	}
-	if building && p.Remaining > 0 {
+	if building && p.Remaining > 0 && !r.Paused {
 		parts = append(parts, short(p.Remaining.Round(time.Second))+" left")
 	}
-	if phase := p.Phase; phase != "" && (building || r.State == rebuild.Verifying) {
-		if read := reading[phase]; read != "" {
-			phase = read
-		}
-		parts = append(parts, phase)
+	if why := inTheWay(r, building, now); why != "" { // before what a narrow terminal cuts off
+		parts = append(parts, why)
 	}
-	if building || r.State == rebuild.Verifying {
-		parts = append(parts, "live lag "+number(p.Lag))
+	if p.At.IsZero() || !building && r.State != rebuild.Verifying {
+		return parts, share
 	}
+	return append(parts, cmp.Or(reading[p.Phase], p.Phase), "live lag "+number(p.Lag)), share
+}
+
+// inTheWay is why it goes on slowly, or not at all; "" if nothing is in its way.
+func inTheWay(r *rebuild.Rebuild, building bool, now time.Time) string {
+	p := r.Progress
 	switch {
 	case r.Paused:
-		parts = append(parts, "paused")
+		return "paused"
 	case building && !p.At.IsZero() && now.Sub(p.At) > silence:
-		parts = append(parts, "nobody works on it since "+short(now.Sub(p.At).Round(time.Second))+": does the sink run?")
-	case p.Throttled != "":
-		parts = append(parts, "waits: "+p.Throttled)
+		return "nobody works on it since " + short(now.Sub(p.At).Round(time.Second)) + ": does the sink run?"
 	case r.Reason != "":
-		parts = append(parts, r.Reason)
+		return "waits: " + r.Reason
+	case building && p.Throttled != "":
+		return "waits: " + p.Throttled
 	}
-	return parts, share
+	return ""
 }
 
 // progressText is a line about a rebuild.

@@ -172,7 +172,7 @@ func printReplayed(w io.Writer, out *format, did relay.Replayed, next string, er
 func replayError(did relay.Replayed, next string, err error) error {
 	switch {
 	case err != nil && did.Next > 0 && errors.Is(err, context.Canceled):
-		return fmt.Errorf("interrupted: go on with --from %s", next)
+		return &leftError{"interrupted: go on with --from " + next}
 	case err != nil && did.Next > 0:
 		return fmt.Errorf("%w; go on with --from %s", err, next)
 	case err != nil:

@@ -125,7 +125,9 @@ func printCopied(w io.Writer, out *format, did replay.Result, err error) error {
 	case err == nil || did.DryRun || errors.Is(err, replay.ErrUnfinished) || errors.Is(err, replay.ErrForbidden) || errors.Is(err, replay.ErrNoTopic):
 		return err
 	case errors.Is(err, context.Canceled):
-		return errors.New("interrupted: the same command goes on where this one ended")
+		return &leftError{"interrupted: the same command goes on where this one ended"}
+	case !began:
+		return err
 	}
 	return fmt.Errorf("%w; the same command goes on where this one ended", err)
 }

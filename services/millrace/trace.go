@@ -183,6 +183,7 @@ func (t *tracing) outboxes(ctx context.Context) {
 		cfg := t.config.Outboxes[name].Config
 		cfg.Kafka, cfg.Outbox = t.kafka, name
 		rows, err := relay.TraceRows(ctx, cfg, t.id, t.out.Key, t.limit)
+		slices.Reverse(rows) // as they were written, and as the topics have them
 		for _, r := range rows {
 			t.out.Rows = append(t.out.Rows, tracedRow{name, r})
 		}

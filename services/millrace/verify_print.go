@@ -133,7 +133,7 @@ func since(t, now time.Time) string {
 
 // verdict says in a line what came of it, and returns the error that makes the exit status.
 func (v *verifiedAll) verdict(w io.Writer, out *format) error {
-	different, boxes := int64(0), int64(0)
+	different, boxes, where := int64(0), int64(0), ""
 	for _, r := range v.Outboxes {
 		boxes += r.Differences
 		if *out == "json" {
@@ -144,7 +144,14 @@ func (v *verifiedAll) verdict(w io.Writer, out *format) error {
 		}
 	}
 	for _, r := range v.Sinks {
-		different += r.Differences
+		if r.Differences > 0 {
+			different += r.Differences
+			if where == "" {
+				where = r.Sink
+			} else {
+				where = "SINK" // each of them
+			}
+		}
 		for _, note := range r.Notes {
 			if *out != "json" {
 				fmt.Fprintln(w, clean("sink "+r.Sink+": "+note))
@@ -159,7 +166,7 @@ func (v *verifiedAll) verdict(w io.Writer, out *format) error {
 	}
 	switch {
 	case different > 0:
-		fmt.Fprintf(w, "%s: millrace repair SINK --differences folds such keys anew\n", count(different, "difference", "differences"))
+		fmt.Fprintf(w, "%s: millrace repair %s --differences folds such keys anew\n", count(different, "difference", "differences"), where)
 		return errQuiet
 	case len(v.Failed) > 0, boxes > 0:
 		return errQuiet
