@@ -1,6 +1,9 @@
 package consumers_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -36,6 +39,49 @@ func TestRedriveOfLettersOutOfOrder(t *testing.T) {
 		}
 		h.mended.Store(true)
 		wantOutcome(t, h.ask(h.key("a").Request(consumers.DropNothing))[0], consumers.Done, 4, 0)
+		h.settled()
+	})
+}
+
+// Promise 4: a letter of an event that the position has not passed, as an owner leaves it who died between the two, is not applied by a redrive: its event comes with the next batch.
+func TestRedriveLeavesWhatThePositionHasNotPassed(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, r *rig) {
+		h := newClinic(r)
+		h.add("a", 13, 2)
+		h.start(h.config())
+		h.caughtUp()
+		ends, err := r.adm.ListEndOffsets(t.Context(), r.topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end, _ := ends.Lookup(r.topic, 0)
+		event := h.added("a", 3)
+		letter := &kgo.Record{Topic: consumers.DeadLetterTopic(r.name), Key: event.Key, Value: event.Value, Headers: slices.Clone(event.Headers)}
+		for _, header := range r.letters()[1].Headers {
+			if header.Key == consumers.HeaderLetterOffset {
+				header.Value = fmt.Append(nil, end.Offset)
+			}
+			if strings.HasPrefix(header.Key, "millrace-dlq-") {
+				letter.Headers = append(letter.Headers, header)
+			}
+		}
+		cl, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		if err := cl.ProduceSync(t.Context(), letter).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if k := h.key("a"); k.Letters != 3 {
+			t.Fatalf("a is pending as %+v", k)
+		}
+		h.mended.Store(true)
+		wantOutcome(t, h.ask(h.key("a").Request(consumers.DropNothing))[0], consumers.Done, 2, 0)
+		h.sums["a"] += 3
+		h.produce(true, event)
+		h.caughtUp()
+		wantOutcome(t, h.ask(h.key("a").Request(consumers.DropNothing))[0], consumers.Nothing, 0, 0)
 		h.settled()
 	})
 }
