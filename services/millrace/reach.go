@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -14,8 +15,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// reachTimeout is how long a person who only looks waits for the first word of a server.
-const reachTimeout = 10 * time.Second
+// reachTimeout is how long a person who only looks waits for the first word of a broker; less than the ten seconds after which the client
+// gives up a connection by itself and makes another.
+const reachTimeout = 8 * time.Second
 
 // errUnheard says that no broker has said anything at all.
 var errUnheard = errors.New("no answer")
@@ -48,7 +50,8 @@ func (k Kafka) reach(ctx context.Context) error {
 			return nil
 		}
 	}
-	if ctx.Err() == nil && bounded.Err() != nil {
+	var late net.Error
+	if ctx.Err() == nil && (bounded.Err() != nil || errors.As(err, &late) && late.Timeout()) { // a dial may end a moment before the context
 		return fmt.Errorf("ask Kafka at %s: %w within %v", strings.Join(k.Brokers, ", "), errUnheard, reachTimeout)
 	}
 	return fmt.Errorf("ask Kafka at %s: %w", strings.Join(k.Brokers, ", "), err)
