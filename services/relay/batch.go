@@ -29,6 +29,8 @@ type batch struct {
 	bad *Parked
 	// decided is what was decided about each row.
 	decided decisions
+	// target is the last event's topic.
+	target target
 
 	// Records are handed out of slabs: one allocation for a page, not one a record. A slab never grows, for that would
 	// move what was handed out.

@@ -129,14 +129,14 @@ func (f *framer) publishable(ctx context.Context, b *batch, e *store.Event, next
 
 // fit is publishable for an event that waits for no other.
 func (f *framer) fit(ctx context.Context, b *batch, e *store.Event, next *cursor) (*fault, error) {
-	if wrong := f.checkNames(e); wrong != nil {
+	if wrong := f.checkNames(b, e); wrong != nil {
 		return wrong, nil
 	}
 	writer, wrong := parseHeaders(e.Headers)
 	if wrong != nil {
 		return wrong, nil
 	}
-	schema, wrong, err := f.ids.resolve(ctx, e.Fingerprint, e.Topic)
+	schema, wrong, err := f.schema(ctx, b, e)
 	if wrong != nil || err != nil {
 		return wrong, err
 	}
@@ -144,15 +144,28 @@ func (f *framer) fit(ctx context.Context, b *batch, e *store.Event, next *cursor
 	if wrong != nil {
 		return wrong, nil
 	}
-	return f.finish(ctx, b, e, value, writer, next)
+	t, wrong, err := f.aim(ctx, b, e.Topic, next)
+	if wrong != nil || err != nil {
+		return wrong, err
+	}
+	t.fingerprint, t.schema = e.Fingerprint, schema
+	// Promise 7: a record that its topic refuses would be sent again and again.
+	if size := recordSize(f.source, e, value, writer); size > t.limit {
+		return faultf(ReasonSize, "the record would have %d bytes, the topic takes at most %d", size, t.limit), nil
+	}
+	next.Seq++
+	f.add(b, e, value, writer, next.Seq)
+	return nil, nil
 }
 
-func (f *framer) checkNames(e *store.Event) *fault {
-	if reason := topicNameFault(e.Topic); reason != "" {
-		return faultf(ReasonTopic, "%s", reason)
-	}
-	if _, listed := f.cfg.Topics[e.Topic]; f.cfg.OnlyListed && !listed {
-		return faultf(ReasonTopic, "the topic is not configured")
+func (f *framer) checkNames(b *batch, e *store.Event) *fault {
+	if e.Topic != b.target.topic {
+		if reason := topicNameFault(e.Topic); reason != "" {
+			return faultf(ReasonTopic, "%s", reason)
+		}
+		if _, listed := f.cfg.Topics[e.Topic]; f.cfg.OnlyListed && !listed {
+			return faultf(ReasonTopic, "the topic is not configured")
+		}
 	}
 	switch {
 	case e.Key == "":
@@ -186,27 +199,13 @@ func bodyFault(err error) *fault {
 	return faultf(ReasonBody, "%v", err)
 }
 
-func (f *framer) finish(ctx context.Context, b *batch, e *store.Event, value []byte, writer []pair, next *cursor) (*fault, error) {
-	if _, known := next.Partitions[e.Topic]; !known {
-		if wrong, err := f.firstUse(ctx, e.Topic, next); wrong != nil || err != nil {
-			return wrong, err
-		}
-	}
-	// Promise 7: a record that its topic refuses would be sent again and again.
-	if size, most := recordSize(f.source, e, value, writer), f.limit(e.Topic); size > most {
-		return faultf(ReasonSize, "the record would have %d bytes, the topic takes at most %d", size, most), nil
-	}
-	next.Seq++
-	f.add(b, e, value, writer, next.Seq, next.Partitions[e.Topic])
-	return nil, nil
-}
-
-func (f *framer) add(b *batch, e *store.Event, value []byte, writer []pair, seq int64, partitions int32) {
+// add adds an event's record to the batch, whose target is its topic.
+func (f *framer) add(b *batch, e *store.Event, value []byte, writer []pair, seq int64) {
 	r := b.record()
 	r.Topic, r.Value, r.Key = e.Topic, value, b.text(e.Key)
-	r.Partition = partitionOf(r.Key, partitions)
+	r.Partition = partitionOf(r.Key, b.target.partitions)
 	var exact bool
-	r.Timestamp, exact = f.stamp(e.Topic, e.OccurredAt)
+	r.Timestamp, exact = b.target.stamp(e.OccurredAt)
 	r.Headers = f.appendHeaders(b, e, seq, writer, !exact)
 	if f.cfg.Tracer != nil {
 		b.trace(e, writer, r.Partition, len(value))
@@ -215,16 +214,6 @@ func (f *framer) add(b *batch, e *store.Event, value []byte, writer []pair, seq 
 	if b.published++; b.published == 1 || e.OccurredAt.Before(b.oldest) {
 		b.oldest = e.OccurredAt
 	}
-}
-
-// timestamp is the record's time. A time that brokers refuse, before 1970 or far ahead, would stop the stream; such an
-// event keeps it in ce_time only.
-func (f *framer) timestamp(t time.Time) (stamp time.Time, exact bool) {
-	now := f.now()
-	if t.UnixMilli() < 0 || t.After(now.Add(maxAhead)) {
-		return now, false
-	}
-	return t, true
 }
 
 // recordSize is an upper bound of what the record weighs in a batch.

@@ -171,6 +171,9 @@ func liftTimeouts(ctx context.Context, conn *pgx.Conn) error {
 func (r *Relay) dial(ctx context.Context, role string) (*pgx.Conn, error) {
 	cfg := r.pg.Copy()
 	cfg.RuntimeParams["application_name"] = r.application() + role
+	if role == rolePoll {
+		readMuch(cfg)
+	}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)

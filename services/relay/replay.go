@@ -424,7 +424,8 @@ func (r *replay) frame(ctx context.Context, b *batch, e *store.Event) (*fault, e
 		rec.Partition = partitionOf(rec.Key, r.partitions)
 	}
 	var exact bool
-	rec.Timestamp, exact = r.framer.timestamp(e.OccurredAt)
+	to := target{span: span{after: maxAhead}, at: time.Now()}
+	rec.Timestamp, exact = to.stamp(e.OccurredAt)
 	rec.Headers = r.framer.appendHeaders(b, e, 0, writer, !exact)
 	for i := range rec.Headers {
 		if rec.Headers[i].Key == headerSeq {

@@ -51,12 +51,9 @@ func (l *limits) setSpan(topic, config, value string) {
 // ce_time only.
 //
 // Promise 7: an event that waited for longer than its topic takes timestamps back is published all the same.
-func (f *framer) stamp(topic string, t time.Time) (stamp time.Time, exact bool) {
-	if f.span != nil {
-		now, s := f.now(), f.span(topic)
-		if s.before > 0 && t.Before(now.Add(-s.before)) || t.After(now.Add(s.after)) {
-			return now, false
-		}
+func (t *target) stamp(occurred time.Time) (stamp time.Time, exact bool) {
+	if t.span.before > 0 && occurred.Before(t.at.Add(-t.span.before)) || occurred.After(t.at.Add(t.span.after)) || occurred.UnixMilli() < 0 {
+		return t.at, false
 	}
-	return f.timestamp(t)
+	return occurred, true
 }

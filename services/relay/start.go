@@ -121,7 +121,7 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 
 func (s *session) openPostgres(ctx context.Context) (*store.Reader, error) {
 	var err error
-	if s.conn, err = s.r.connect(ctx, "poll"); err != nil {
+	if s.conn, err = s.r.connect(ctx, rolePoll); err != nil {
 		return nil, err
 	}
 	var options []store.ReaderOption

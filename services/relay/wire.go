@@ -20,6 +20,8 @@ type encoder struct {
 	limit      func(topic string) int
 
 	topics  map[string][]*lane // by partition
+	last    string             // the topic of the last record
+	lanes   []*lane            // its lanes
 	scratch bytes.Buffer
 }
 
@@ -131,15 +133,17 @@ func (l *lane) grow(n int) {
 }
 
 func (e *encoder) lane(topic string, partition int32) *lane {
-	lanes := e.topics[topic]
-	if int(partition) >= len(lanes) {
-		lanes = append(lanes, make([]*lane, int(partition)+1-len(lanes))...)
-		e.topics[topic] = lanes
+	if topic != e.last || e.lanes == nil {
+		e.last, e.lanes = topic, e.topics[topic]
 	}
-	if lanes[partition] == nil {
-		lanes[partition] = &lane{}
+	if int(partition) >= len(e.lanes) {
+		e.lanes = append(e.lanes, make([]*lane, int(partition)+1-len(e.lanes))...)
+		e.topics[topic] = e.lanes
 	}
-	return lanes[partition]
+	if e.lanes[partition] == nil {
+		e.lanes[partition] = &lane{}
+	}
+	return e.lanes[partition]
 }
 
 // sealAll ends what is open. The encoder is ready for the next wire then.
@@ -160,6 +164,7 @@ func (e *encoder) sealAll(w *wire) {
 	}
 	if len(e.topics) > maxWireTopics {
 		clear(e.topics)
+		e.last, e.lanes = "", nil
 	}
 }
 

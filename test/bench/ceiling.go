@@ -34,8 +34,9 @@ func (r *rig) takeSample(rec *kgo.Record) {
 
 // produced is what the produce ceiling took.
 type produced struct {
-	rate float64 // records a second
-	cpu  float64 // CPU seconds per million records of the producing process
+	rate   float64 // records a second
+	cpu    float64 // CPU seconds per million records of the producing process
+	broker float64 // and of Kafka
 }
 
 // ceilingLinger is how long a batch may fill: the best of those tried (0, 2, 5 and 20 ms differ by less than their spread).
@@ -85,7 +86,7 @@ func (r *rig) produce(ctx context.Context, client *kgo.Client, topic string, n i
 		}
 		acknowledged.Add(1)
 	}
-	began, cpu := time.Now(), measure.CPU(os.Getpid())
+	began, cpu, broker := time.Now(), measure.CPU(os.Getpid()), measure.CPU(r.kafka.PID())
 	var slab []kgo.Record
 	for i := range n {
 		if len(slab) == 0 {
@@ -103,7 +104,9 @@ func (r *rig) produce(ctx context.Context, client *kgo.Client, topic string, n i
 	if err := failed.Load(); err != nil {
 		return produced{}, fmt.Errorf("produce to %s: %w", topic, *err)
 	}
-	return produced{rate: perSecond(n, took), cpu: perMillion(measure.CPU(os.Getpid())-cpu, n)}, nil
+	return produced{
+		rate: perSecond(n, took), cpu: perMillion(measure.CPU(os.Getpid())-cpu, n), broker: perMillion(measure.CPU(r.kafka.PID())-broker, n),
+	}, nil
 }
 
 // allRows are the columns that the relay reads, in the order in which it publishes.

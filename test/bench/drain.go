@@ -165,6 +165,7 @@ func (r *rig) drainRows(n int64, d drained, made produced, read float64) {
 	c.row("Postgres CPU per million", "s", d.postgres)
 	c.row("ceiling: produce from memory", "1/s", made.rate)
 	c.row("ceiling: producer's CPU per million", "s", made.cpu)
+	c.row("ceiling: broker's CPU per million", "s", made.broker)
 	c.row("ceiling: bare read", "1/s", read)
 	c.row("cores busy with other things", "", d.others)
 	r.say("%s events/s, %.2f of the produce ceiling (%s/s), %.2f s CPU per million", thousands(int64(d.rate)), d.rate/made.rate, thousands(int64(made.rate)), d.cpu)
