@@ -131,7 +131,11 @@ func (b *bench) batch(events ...string) consumers.Batch {
 	batch := consumers.Batch{TopicPartition: tp, From: b.next, Next: b.next + int64(len(events))}
 	for i, text := range events {
 		key, word, _ := strings.Cut(text, " ")
-		ev := consumers.Event{TopicPartition: tp, Offset: b.next + int64(i), Seq: b.next + int64(i) + 1, ID: text, Key: key, Type: "word"}.
+		typ := "word"
+		if strings.HasPrefix(word, "=") {
+			typ = "Set"
+		}
+		ev := consumers.Event{TopicPartition: tp, Offset: b.next + int64(i), Seq: b.next + int64(i) + 1, ID: text, Key: key, Type: typ}.
 			WithFields(map[string]any{"word": word})
 		if word == "undecodable" {
 			ev.Err = errors.New("not Avro")

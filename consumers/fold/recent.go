@@ -16,12 +16,14 @@ import (
 // in what a commit has stored and nothing else, and is dropped whenever that is in doubt: with each claim, with the release and with every
 // batch that fails. An owner that was replaced and does not know it folds onto states of yesterday, and its commit is refused.
 //
-// States are held as bytes, which are fewer than values take, in slabs without pointers: the garbage collector has nothing to follow. Two halves take turns: when the young one has half of the bytes it becomes the old one, and what was in the old one and
+// States are held as bytes, which are fewer than values take, in slabs without pointers: the garbage collector has nothing to follow. Of a projection
+// that always overwrites only versions are held. Two halves take turns: when the young one has half of the bytes it becomes the old one, and what was in the old one and
 // was not asked for again is forgotten.
 type recent struct {
 	limit      atomic.Int64 // bytes, set by the Fold
 	hash       func(key string) uint64
 	columns    [][]projection.Column // by projection
+	bare       []bool                // by projection: only versions are taken in, for no event so far needed more
 	young, old half
 	free       [][]byte // slabs to be used again
 	entry      []byte   // room to make one
@@ -49,12 +51,13 @@ func newRecent(projections []Projection) *recent {
 	r := &recent{hash: func(key string) uint64 { return maphash.String(seed, key) }}
 	for _, p := range projections {
 		r.columns = append(r.columns, p.Columns())
+		r.bare = append(r.bare, overwriter(p) != nil)
 	}
 	return r
 }
 
-// fill fills the cells of a key in, if it is known.
-func (r *recent) fill(key string, cells []cell) bool {
+// fill fills the cells of a key in, if it is known. Where the whole state is needed, and only its version is held, it is not.
+func (r *recent) fill(key string, cells []cell, whole bool) bool {
 	if r == nil {
 		return false
 	}
@@ -63,7 +66,14 @@ func (r *recent) fill(key string, cells []cell) bool {
 	if e == nil {
 		e = r.old.find(h, key)
 	}
-	return e != nil && r.decode(e, cells)
+	return e != nil && r.decode(e, cells, whole)
+}
+
+// keepStates has whole states taken in from now on: events come that need them.
+func (r *recent) keepStates() {
+	if r != nil {
+		clear(r.bare)
+	}
 }
 
 // take takes over what a commit has stored.
@@ -166,6 +176,7 @@ func (h *half) add(hash uint64, e []byte, slab func() []byte) {
 const (
 	isKnown = 1 << iota // the store holds it
 	isThere             // and it exists
+	isBare              // no more than that and its version is held
 )
 
 // encode makes the entry of a key; false if a value cannot be held.
@@ -181,7 +192,14 @@ func (r *recent) encode(key string, cells []cell) ([]byte, bool) {
 		if c.Exists {
 			flags |= isThere
 		}
+		bare := r.bare[i] || c.Exists && c.Values == nil
+		if bare {
+			flags |= isBare
+		}
 		b = binary.AppendVarint(append(b, flags), c.Version)
+		if bare {
+			continue
+		}
 		b = binary.AppendVarint(b, c.Time.Unix())
 		b = binary.AppendUvarint(b, uint64(c.Time.Nanosecond()))
 		b = append(binary.AppendUvarint(b, uint64(len(c.EventID))), c.EventID...)
@@ -202,7 +220,7 @@ func (r *recent) encode(key string, cells []cell) ([]byte, bool) {
 }
 
 // decode fills cells from an entry behind its key.
-func (r *recent) decode(e []byte, cells []cell) bool {
+func (r *recent) decode(e []byte, cells []cell, whole bool) bool {
 	for i := range cells {
 		flags := e[0]
 		e = e[1:]
@@ -211,6 +229,15 @@ func (r *recent) decode(e []byte, cells []cell) bool {
 			continue
 		}
 		s := Stored{Version: varint(&e)}
+		if flags&isBare != 0 {
+			s.Exists = flags&isThere != 0
+			if whole && s.Exists {
+				clear(cells)
+				return false
+			}
+			cells[i] = cell{Stored: s, known: true, existed: s.Exists}
+			continue
+		}
 		seconds, nanos := varint(&e), uvarint(&e)
 		s.Time = time.Unix(seconds, int64(nanos)).UTC()
 		s.EventID = string(run(&e))

@@ -178,16 +178,19 @@ func (u *unreliable) Send(context.Context, []consumers.DeadLetter) error {
 func TestPromise4RandomHistoriesWithRecentStates(t *testing.T) {
 	for range 60 {
 		seed := rand.Uint64()
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomHistory(t, rand.New(rand.NewPCG(seed, 0))) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			randomHistory(t, rnd, words{entity: "a"}, func() string { return fmt.Sprint(rnd.IntN(10)) })
+		})
 	}
 }
 
-func randomHistory(t *testing.T, rnd *rand.Rand) {
-	p := words{entity: "a"}
+// randomHistory follows 150 events of a projection; word makes one that says something: what it appends to a state or, behind =, what the state becomes.
+func randomHistory(t *testing.T, rnd *rand.Rand, p fold.Projection, next func() string) {
 	var truth []string
 	model, gone := map[string]string{}, map[string]bool{}
 	for range 150 {
-		key, word := string(rune('a'+rnd.IntN(8))), fmt.Sprint(rnd.IntN(10))
+		key, word := string(rune('a'+rnd.IntN(8))), next()
 		switch rnd.IntN(40) {
 		case 0:
 			word = "!"
@@ -203,6 +206,8 @@ func randomHistory(t *testing.T, rnd *rand.Rand) {
 			gone[key] = true
 		case word == "-":
 			delete(model, key)
+		case word[0] == '=':
+			model[key] = word
 		default:
 			model[key] += word
 		}

@@ -2,6 +2,7 @@ package fold
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/consumers"
@@ -29,6 +30,24 @@ type Projection interface {
 type CacheVersioner interface {
 	// CacheVersion returns the version of a state's row, from 1; false if it is not known.
 	CacheVersion(s projection.State) (version int64, ok bool)
+}
+
+// Overwriter is a Projection that knows which events leave nothing of the state before them; *projection.Projection is one. Where all of its event types do,
+// versions of states are remembered and no states, and an event of a remembered key loads nothing.
+type Overwriter interface {
+	// EventTypes are the event types that change the state.
+	EventTypes() []string
+	// Overwrites says that what Fold makes of an event of the type, and CacheKeys before and after it, do not depend on the values of the state before.
+	Overwrites(eventType string) bool
+}
+
+// overwriter returns a projection as one that always overwrites; nil if it is none.
+func overwriter(p Projection) Overwriter {
+	o, tells := p.(Overwriter)
+	if !tells || slices.ContainsFunc(o.EventTypes(), func(t string) bool { return !o.Overwrites(t) }) {
+		return nil
+	}
+	return o
 }
 
 // Sink is what a backend implements: load, store and position. All calls for one partition come from one lane, one at a time;

@@ -14,6 +14,7 @@ import (
 // work is one batch being folded. It touches nothing outside itself, so that it can be thrown away.
 type work struct {
 	projections []Projection
+	overwriters []Overwriter     // by projection; nil: it does not always overwrite
 	recent      *recent          // states known without loading; nil: none
 	marks       map[string]int64 // quarantined before the batch; read only
 	refused     map[int64]error  // by offset, what the sink cannot take
@@ -22,7 +23,9 @@ type work struct {
 	keys    []string       // by number
 	cells   []cell         // by number, one a projection
 	order   []int          // the numbers in order of key
-	steps   []step         // what one event does, by projection
+	whole   []bool         // by number: an event of the key needs the values of the state before it
+	last    typeMemo
+	steps   []step // what one event does, by projection
 
 	fresh   map[string]int64 // quarantined by the batch; nil if none is
 	letters []consumers.DeadLetter
@@ -52,7 +55,26 @@ type step struct {
 }
 
 func newWork(projections []Projection, marks map[string]int64) *work {
-	return &work{projections: projections, marks: marks, numbers: map[string]int{}, steps: make([]step, len(projections))}
+	w := &work{projections: projections, marks: marks, numbers: map[string]int{}, steps: make([]step, len(projections))}
+	for _, p := range projections {
+		w.overwriters = append(w.overwriters, overwriter(p))
+	}
+	return w
+}
+
+// typeMemo remembers the answer for the last type of events: most batches have few.
+type typeMemo struct {
+	name  string
+	known bool
+	leans bool
+}
+
+// leans says that an event of a type needs the values of the state before it, in a projection that remembers none.
+func (w *work) leans(eventType string) bool {
+	if m := &w.last; !m.known || m.name != eventType {
+		*m = typeMemo{eventType, true, slices.ContainsFunc(w.overwriters, func(o Overwriter) bool { return o != nil && !o.Overwrites(eventType) })}
+	}
+	return w.last.leans
 }
 
 // reset makes the work ready for another batch. What was handed out with the last commit is not used again.
@@ -62,8 +84,8 @@ func (w *work) reset() {
 	clear(w.cells)
 	clear(w.steps)
 	*w = work{
-		projections: w.projections, recent: w.recent, marks: w.marks,
-		numbers: w.numbers, keys: w.keys[:0], cells: w.cells[:0], order: w.order[:0], steps: w.steps,
+		projections: w.projections, overwriters: w.overwriters, recent: w.recent, marks: w.marks,
+		numbers: w.numbers, keys: w.keys[:0], cells: w.cells[:0], order: w.order[:0], whole: w.whole[:0], steps: w.steps,
 	}
 }
 
@@ -76,7 +98,7 @@ func (w *work) load(ctx context.Context, sink Sink, events []consumers.Event) er
 	w.number(events)
 	missing := make([]string, 0, len(w.keys))
 	for _, n := range w.order {
-		if !w.recent.fill(w.keys[n], w.of(n)) {
+		if !w.recent.fill(w.keys[n], w.of(n), w.whole[n]) {
 			missing = append(missing, w.keys[n])
 		}
 	}
@@ -104,10 +126,17 @@ func (w *work) number(events []consumers.Event) {
 		if _, marked := w.marks[ev.Key]; ev.Err != nil || marked || !ev.HasKey() {
 			continue
 		}
-		if _, ok := w.numbers[ev.Key]; !ok {
-			w.numbers[ev.Key] = len(w.keys)
-			w.order = append(w.order, len(w.keys))
+		n, ok := w.numbers[ev.Key]
+		if !ok {
+			n = len(w.keys)
+			w.numbers[ev.Key] = n
+			w.order = append(w.order, n)
 			w.keys = append(w.keys, ev.Key)
+			w.whole = append(w.whole, false)
+		}
+		if w.leans(ev.Type) {
+			w.whole[n] = true
+			w.recent.keepStates()
 		}
 	}
 	slices.SortFunc(w.order, func(a, b int) int { return strings.Compare(w.keys[a], w.keys[b]) })

@@ -106,6 +106,7 @@ func compileRule(inf *inference, ev eventType, cols []Column) (*rule, error) {
 		out.set = append(out.set, set)
 	}
 	out.readsOf(ev.fields)
+	out.overwrites = out.overwritesAll(len(cols))
 	return out, nil
 }
 

@@ -73,7 +73,7 @@ func (p *Projection) Fold(prev State, ev *consumers.Event) (State, error) {
 		return prev, p.fail(ev.Type, "", err)
 	}
 	before := prev.Values
-	if !prev.Exists {
+	if !prev.Exists || r.overwrites {
 		before = p.nulls
 	}
 	if len(before) != len(p.columns) {
@@ -93,6 +93,13 @@ func (p *Projection) Fold(prev State, ev *consumers.Event) (State, error) {
 		after[s.column] = v
 	}
 	return State{Exists: true, Values: after}, nil
+}
+
+// Overwrites says that what an event of the type makes of a state, and what it voids in caches, does not depend on the state before it: it sets every column
+// from the event alone, or deletes, and there is no cache section. Fold needs no values of the state before it then.
+func (p *Projection) Overwrites(eventType string) bool {
+	r, ok := p.rules[eventType]
+	return ok && r.overwrites && len(p.cacheKeys) == 0 && p.cacheVersion < 0
 }
 
 // CacheVersion is the version that the application's row has as well (cache: {version: COLUMN}); false without a declaration, and for a state that does

@@ -13,6 +13,8 @@ import (
 type references struct {
 	event [][]string // paths below event
 	state []string   // columns
+	// anyState says that the state is read at all.
+	anyState bool
 	// bound is a name of ours that the expression gives another meaning, as in list.map(event, ...).
 	bound string
 	// whole says that the event is used as a value, not only its fields.
@@ -38,6 +40,7 @@ func referencesOf(e ast.Expr) references {
 			refs.made = e.AsStruct().TypeName()
 		}
 		root, path, _ := access(e)
+		refs.anyState = refs.anyState || root == "state"
 		switch {
 		case root == "event" && len(path) == 0:
 			events++

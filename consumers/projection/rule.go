@@ -13,6 +13,8 @@ import (
 type rule struct {
 	delete bool
 	set    []setter
+	// overwrites says that the state before it does not matter.
+	overwrites bool
 
 	schema schemas.Fingerprint // for which it was compiled
 	reads  []string            // the event's fields that it reads
@@ -40,6 +42,16 @@ func (r *rule) readsOf(all []avro.Field) {
 			r.reads, r.fields = append(r.reads, f.Name), append(r.fields, i)
 		}
 	}
+}
+
+// overwritesAll says that the rule sets every one of so many columns, from the event alone.
+func (r *rule) overwritesAll(columns int) bool {
+	for _, s := range r.set {
+		if s.expr.refs.anyState {
+			return false
+		}
+	}
+	return r.delete || len(r.set) == columns
 }
 
 func (r *rule) coveredBy(sel *avro.Selection) bool {
