@@ -62,6 +62,20 @@ func onWire(e *encoder) *batch {
 	return b
 }
 
+// plain says that a batch has nothing to do with parked events.
+func (b *batch) plain() bool {
+	return b.parked == 0 && b.released == 0 && b.discarded == 0 && b.bad == nil && len(b.places) == 0 && len(b.free) == 0
+}
+
+// carry takes over what is to be told of an earlier batch of the same transaction.
+func (b *batch) carry(before *batch) {
+	b.published += before.published
+	if before.published > 0 && before.oldest.Before(b.oldest) {
+		b.oldest = before.oldest
+	}
+	b.traced = append(before.traced, b.traced[:min(len(b.traced), maxSpans-len(before.traced))]...)
+}
+
 // holds says whether a batch can be used again for that many events.
 func (b *batch) holds(events int) bool {
 	return b.wire != nil || cap(b.slab) >= events && cap(b.headers) >= events*headersAnEvent

@@ -1,14 +1,11 @@
 package relay
 
 import (
-	"bufio"
-	"io"
 	"net"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 const (
@@ -38,14 +35,3 @@ func dialPostgres(cfg *pgx.ConnConfig) {
 
 // rolePoll is the connection that pages are read on.
 const rolePoll = "poll"
-
-// pollBuffer is how much a poll reads at once. Postgres sends 8 KiB at a time, some twenty events, and the library reads as much: when a
-// page comes, each side is then woken for each. With room for more it wakes when it has been overtaken, and both need less of a core.
-const pollBuffer = 256 << 10
-
-// readMuch makes a connection read as much at once as there is.
-func readMuch(cfg *pgx.ConnConfig) {
-	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(bufio.NewReaderSize(r, pollBuffer), w)
-	}
-}

@@ -18,7 +18,8 @@
 //
 // # Files, in the order in which an event passes them
 //
-//	relay.go, leader.go    stand by, lead, start over; dial.go: connections that notice when they are lost
+//	relay.go, leader.go    stand by, lead, start over; dial.go: connections that notice when they are lost,
+//	                       gather.go: the one of the polls, which reads much at once
 //	start.go, first.go     what has to be true before the first poll; where the cursor comes from
 //	internals.go, topics.go, log.go
 //	                       topics are made; their committed records are read back; seq.go looks for the highest version
@@ -63,6 +64,12 @@
 // On one id the broker makes the next transaction wait, some 20 ms by default, until the markers of the last are written.
 // With two the next one produces meanwhile. The price is the rule that ties t to its id: without it, two relays which each
 // fenced one of the two ids could both commit a t.
+//
+// # Why several pages in a transaction
+//
+// In a backlog up to four pages share one, each with its cursor, as long as the first was sent within the last quarter of a second. To the
+// brokers a transaction is some 5 ms of work (its markers, its end, the coordinator's log), as much as two thousand events. What concerns
+// parked events is published in a transaction of its own, as it is told of by transaction.
 //
 // # Why batches of our own
 //

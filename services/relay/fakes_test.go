@@ -117,6 +117,8 @@ type fakeKafka struct {
 	records []*kgo.Record // committed
 	// failPublish and failCommit are the transactions that end in an error; heldCommit waits for release.
 	failPublish, failCommit, heldCommit int64
+	// failSend is which call of publish, counted from 1, ends in an error.
+	failSend, sent int
 	release                             chan struct{}
 }
 
@@ -130,13 +132,12 @@ func (k *fakeKafka) publish(_ context.Context, t int64, records []*kgo.Record, _
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.say("send %d", t)
-	if t == k.failPublish {
+	if k.sent++; t == k.failPublish || k.sent == k.failSend {
 		return errFake
 	}
 	if k.open == nil {
 		k.open = map[int64][]*kgo.Record{}
 	}
-	k.open[t] = nil
 	for _, r := range records {
 		k.open[t] = append(k.open[t], cloned(r))
 	}
@@ -164,6 +165,7 @@ func (k *fakeKafka) commit(_ context.Context, t int64) error {
 		return errFake
 	}
 	k.records = append(k.records, k.open[t]...)
+	delete(k.open, t)
 	return nil
 }
 
@@ -213,6 +215,7 @@ func (f *fakeReport) committed(c *commit) { f.commits = append(f.commits, c) }
 // bench is a loop over fakes.
 type bench struct {
 	loop
+	shared int // pages of a transaction, after a restart as well
 	table  *fakeTable
 	kafka  *fakeKafka
 	report *fakeReport
@@ -256,7 +259,7 @@ func (b *bench) newLoop(cfg Config, at *cursor) loop {
 	}
 	now := func() time.Time { return fakeNow }
 	return loop{
-		cfg: cfg, source: b.table, publisher: b.kafka, report: b.report, point: func(string) {}, well: func() {}, now: now,
+		together: b.shared, cfg: cfg, source: b.table, publisher: b.kafka, report: b.report, point: func(string) {}, well: func() {}, now: now,
 		cursor: at, idle: time.Millisecond,
 		framer: &framer{
 			cfg: cfg, source: []byte("/s"), lines: held.lines, now: now,
@@ -278,7 +281,8 @@ func (b *bench) restart() {
 	if all := b.kafka.cursors(); len(all) > 0 {
 		at = all[len(all)-1]
 	}
-	b.kafka.failPublish, b.kafka.failCommit = 0, 0
+	b.kafka.failPublish, b.kafka.failCommit, b.kafka.failSend = 0, 0, 0
+	b.kafka.open = nil // whoever starts ends what is open
 	b.loop = b.newLoop(b.cfg, at)
 }
 

@@ -172,7 +172,7 @@ func (r *Relay) dial(ctx context.Context, role string) (*pgx.Conn, error) {
 	cfg := r.pg.Copy()
 	cfg.RuntimeParams["application_name"] = r.application() + role
 	if role == rolePoll {
-		readMuch(cfg)
+		gather(cfg)
 	}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {

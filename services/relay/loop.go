@@ -46,6 +46,8 @@ type loop struct {
 	publisher publisher
 	// intender is set when what is published cannot be taken back.
 	intender intender
+	// together is how many pages a transaction takes in a backlog; 0 is 1.
+	together int
 	framer   *framer
 	report   reporter
 	point    func(string)

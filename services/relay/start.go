@@ -112,6 +112,9 @@ func (r *Relay) start(ctx context.Context) (s *session, err error) {
 		well: func() { r.trouble.report("stream")(nil) }, cursor: cur, now: time.Now, idle: s.cfg.PollMin,
 	}
 	s.intender, _ = s.producer.(intender)
+	if _, sendsItself := s.producer.(*direct); sendsItself {
+		s.together = pagesTogether
+	}
 	s.contents = newParkedContents(logs[parkedTopic(s.cfg.Outbox)][0], s.cfg.Schema, func(ctx context.Context) (*pgx.Conn, error) { return r.connect(ctx, "release") })
 	s.contents.patience = newPatience(s.cfg.PollTimeout)
 	s.clerk = newClerk(s.cfg, s.requests, s.framer, s.contents, done, r.point)
