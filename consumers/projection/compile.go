@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/schemas"
@@ -43,6 +44,7 @@ func compile(d *declaration, catalogue *schemas.Catalogue) (*Projection, error) 
 	}
 	p.digest = p.digestOf()
 	p.cacheKeys, err = compileCacheKeys(inf, cols)
+	p.keyed = !slices.ContainsFunc(p.cacheKeys, func(e *expression) bool { return e.refs.anyState })
 	return p, err
 }
 

@@ -16,7 +16,8 @@ type Projection struct {
 	rules         map[string]*rule // by event type
 	nulls         []any            // a state of nothing but nulls; never written to
 	cacheKeys     []*expression
-	cacheVersion  int // the number of the column; -1: none
+	keyed         bool // the cache keys come from the entity's key alone; so they do if there are none
+	cacheVersion  int  // the number of the column; -1: none
 	search        Search
 	digest        string
 }
@@ -96,10 +97,10 @@ func (p *Projection) Fold(prev State, ev *consumers.Event) (State, error) {
 }
 
 // Overwrites says that what an event of the type makes of a state, and what it voids in caches, does not depend on the state before it: it sets every column
-// from the event alone, or deletes, and there is no cache section. Fold needs no values of the state before it then.
+// from the event alone, or deletes, and cache keys come from the entity's key alone. Neither Fold nor CacheKeys needs the values of the state before it then.
 func (p *Projection) Overwrites(eventType string) bool {
 	r, ok := p.rules[eventType]
-	return ok && r.overwrites && len(p.cacheKeys) == 0 && p.cacheVersion < 0
+	return ok && r.overwrites && p.keyed && p.cacheVersion < 0
 }
 
 // CacheVersion is the version that the application's row has as well (cache: {version: COLUMN}); false without a declaration, and for a state that does
@@ -122,7 +123,7 @@ func (p *Projection) CacheKeys(key string, s State) ([]string, error) {
 	if !s.Exists || len(p.cacheKeys) == 0 {
 		return nil, nil
 	}
-	if len(s.Values) != len(p.columns) {
+	if len(s.Values) != len(p.columns) && !p.keyed {
 		return nil, p.fail("", "", fmt.Errorf("the state has %d columns, the declaration %d", len(s.Values), len(p.columns)))
 	}
 	in := input{state: s.Values, key: key}
