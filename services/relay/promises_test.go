@@ -29,7 +29,7 @@ func TestPromise123CommittedEventsArePublishedOnceInOrder(t *testing.T) {
 func TestPromise3ExactlyOnceAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *rig) {
-		r.write(load{writers: 8, transactions: 100, keys: 10, seed: 2})
+		r.write(load{writers: 8, transactions: 350, keys: 10, seed: 2}) // up to 28 events a commit
 		r.killAt(relay.PointFirst, 1)
 		for round := range int64(15) {
 			switch round % 4 {

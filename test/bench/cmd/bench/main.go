@@ -73,7 +73,7 @@ func relay(ctx context.Context, args []string) int {
 	flags.Var(list{&o.Cases, true}, "case", "measure only these `CASES`, comma-separated")
 	flags.StringVar(&o.Binary, "binary", "", "the millrace `FILE` to measure (default: built from this tree)")
 	flags.Int64Var(&o.Events, "n", 1_000_000, "events in the backlog of the drain")
-	flags.Int64Var(&o.Warmup, "warmup", 1_000_000, "events in the drain that is not measured; 0 for none")
+	flags.Int64Var(&o.Warmup, "warmup", 3_000_000, "events in the drain that is not measured; 0 for none")
 	flags.Int64Var(&o.MemoryEvents, "memory-n", 5_000_000, "events in the backlog of the case memory")
 	flags.Var(rates{&o.Rates}, "rates", "events a second of the case latency, comma-separated (default 500,2000)")
 	flags.DurationVar(&o.For, "for", 30*time.Second, "how long each latency is measured")
