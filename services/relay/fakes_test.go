@@ -119,7 +119,7 @@ type fakeKafka struct {
 	failPublish, failCommit, heldCommit int64
 	// failSend is which call of publish, counted from 1, ends in an error.
 	failSend, sent int
-	release                             chan struct{}
+	release        chan struct{}
 }
 
 var errFake = errors.New("a broker's answer that nobody expected")
