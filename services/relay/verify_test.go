@@ -127,6 +127,9 @@ func TestPromise1VerifyFindsWhatDiffers(t *testing.T) {
 		if v.Rows != 60 || v.Records != 60 || v.Parked != 2 || v.Discarded != 1 || v.Seq != 60 || v.Overtaken+v.BeyondOutbox+v.BeyondTopic+v.Repeats != 0 || len(v.Notes) > 0 {
 			t.Errorf("%+v", v)
 		}
+		if len(v.DiscardedEvents) != 1 {
+			t.Fatalf("%+v", v.DiscardedEvents)
+		}
 		if d := v.DiscardedEvents[0]; d.EventID != discarded || d.Key != "e" || d.By == "" || d.Why != "not wanted" || d.Reason != relay.ReasonSchema || time.Since(d.At) > time.Hour {
 			t.Errorf("%+v", d)
 		}
@@ -174,7 +177,7 @@ func (r *rig) plantRows() {
 	})
 	r.undone(func() {
 		r.exec(swap, 2, 7)
-		if v := r.differs("two of different transactions the other way round"); v.Overtaken != 1 || v.OvertakenEvents[0].Key != "a" {
+		if v := r.differs("two of different transactions the other way round"); v.Overtaken != 1 || len(v.OvertakenEvents) != 1 || v.OvertakenEvents[0].Key != "a" {
 			r.t.Errorf("%+v", v)
 		}
 	})
