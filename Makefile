@@ -61,6 +61,10 @@ bench-relay: build $(BENCH) ## measure the relay, its ceilings and Debezium on s
 bench-sinks: build $(BENCH) ## measure the sinks, their ceilings and Debezium on servers of their own (ARGS="-case silver -n 200000 -reps 1")
 	@exec $(BENCH) sinks -binary bin/millrace $(or $(ARGS),-peer -out test/bench/results/sinks.json)
 
+.PHONY: bench-rebuild
+bench-rebuild: build $(BENCH) ## measure rebuilds of the sinks against the drain before, and the live lag meanwhile (ARGS="-case duckdb -n 200000 -reps 1")
+	@exec $(BENCH) rebuild -binary bin/millrace $(or $(ARGS),-out test/bench/results/rebuild.json)
+
 .PHONY: bench-peer
 bench-peer: $(PEER) ## measure Debezium on the same workload (ARGS="-case drain -n 200000 -reps 1")
 	@exec $(PEER) $(if $(ARGS),$(ARGS),-out test/bench/results/peer.json)

@@ -23,5 +23,12 @@
 //	sinks_invalidate.go      from a commit to a voided cache key
 //	sinks_memory.go          a large backlog
 //
+//	rebuild.go               cases of rebuilding
+//	rebuild_store.go         the stores that are rebuilt, and what readers ask them
+//	rebuild_watch.go         a rebuild, by the sink's own record
+//	rebuild_idle.go          against the drain before it; and what the plan says
+//	rebuild_live.go          under live traffic: lag, cut-over, readers
+//	rebuild_traffic.go       that traffic: a writer, a reader, and how far the sink is
+//
 // Package measure holds statistics and what the kernel knows of processes.
 package bench

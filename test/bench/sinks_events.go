@@ -162,36 +162,52 @@ func (r *sinkRig) sales(ctx context.Context, partitions int, n int64) (saleTopic
 	if slices.Contains(r.filled, t) {
 		return t, nil
 	}
-	created, err := r.admin.CreateTopic(ctx, int32(partitions), 1, nil, t.name)
+	if err := r.fill(ctx, t); err != nil {
+		return t, err
+	}
+	r.filled = append(r.filled, t)
+	return t, nil
+}
+
+// fill makes a topic and fills it.
+func (r *sinkRig) fill(ctx context.Context, t saleTopic) error {
+	created, err := r.admin.CreateTopic(ctx, int32(t.partitions), 1, nil, t.name)
 	if err == nil {
 		err = created.Err
 	}
 	if err != nil {
-		return t, fmt.Errorf("create topic %s: %w", t.name, err)
+		return fmt.Errorf("create topic %s: %w", t.name, err)
 	}
-	client, err := kgo.NewClient(append(r.seeds(),
-		kgo.ProducerBatchCompression(kgo.SnappyCompression()), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
-		kgo.ProducerLinger(ceilingLinger), kgo.MaxBufferedRecords(100_000), kgo.UnknownTopicRetries(50),
-	)...)
+	client, err := r.saleProducer(kgo.ProducerLinger(ceilingLinger), kgo.MaxBufferedRecords(100_000))
 	if err != nil {
-		return t, fmt.Errorf("make a producer: %w", err)
+		return err
 	}
 	defer client.Close()
 	var done atomic.Int64
 	tell := r.progress(func() string {
-		return fmt.Sprintf("filling %s: %s of %s events", t.name, thousands(done.Load()), thousands(n))
+		return fmt.Sprintf("filling %s: %s of %s events", t.name, thousands(done.Load()), thousands(t.n))
 	})
 	defer tell()
 	var refused kgo.FirstErrPromise
-	for i := range n {
+	for i := range t.n {
 		client.Produce(ctx, r.sale(t.name, i), refused.Promise())
 		done.Store(i)
 	}
 	if err := errors.Join(client.Flush(ctx), refused.Err()); err != nil {
-		return t, fmt.Errorf("fill %s: %w", t.name, err)
+		return fmt.Errorf("fill %s: %w", t.name, err)
 	}
-	r.filled = append(r.filled, t)
-	return t, nil
+	return nil
+}
+
+// saleProducer is a producer that keeps a key to its partition.
+func (r *sinkRig) saleProducer(more ...kgo.Opt) (*kgo.Client, error) {
+	client, err := kgo.NewClient(append(append(r.seeds(),
+		kgo.ProducerBatchCompression(kgo.SnappyCompression()), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), kgo.UnknownTopicRetries(50),
+	), more...)...)
+	if err != nil {
+		return nil, fmt.Errorf("make a producer: %w", err)
+	}
+	return client, nil
 }
 
 // sale is event n as a record, with the relay's headers.
