@@ -1,6 +1,7 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -27,7 +28,7 @@ func (j *Job) build(ctx context.Context) error {
 	case b.State == Building && end < max(b.Progress.Total/20, near):
 		return j.move(ctx, func(rec *Record, b *Rebuild) {
 			b.State, b.Reason = CatchingUp, ""
-			rec.Generations[b.New].Rate = b.Progress.Rate
+			rec.Generations[b.New].Rate = cmp.Or(j.whole.rate(), b.Progress.Rate)
 		})
 	case b.State == CatchingUp && behind <= near:
 		return j.move(ctx, func(_ *Record, b *Rebuild) { b.State, b.Reason = Verifying, "" })
@@ -43,6 +44,7 @@ func (j *Job) progress(ctx context.Context, w *work) (behind, end int64, err err
 	if err != nil {
 		return 0, 0, err
 	}
+	now := time.Now()
 	var theirs []consumers.Lag
 	if err := j.serving(ctx, func(s Store) (err error) {
 		if len(j.rec.Rebuild.Recreated) > 0 {
@@ -53,7 +55,7 @@ func (j *Job) progress(ctx context.Context, w *work) (behind, end int64, err err
 	}); err != nil {
 		return 0, 0, err
 	}
-	now, b := time.Now(), *j.rec.Rebuild
+	b := *j.rec.Rebuild
 	late, events := j.lag.look(now, theirs)
 	at := map[consumers.TopicPartition]int64{}
 	p := Progress{Lag: events, At: now.UTC(), Phase: "log"}
@@ -71,24 +73,26 @@ func (j *Job) progress(ctx context.Context, w *work) (behind, end int64, err err
 		behind += max(max(l.Position, l.Start)-at[l.TopicPartition], 0)
 	}
 	p.Rate = j.rate.add(now, p.Events)
+	j.whole.add(now, p.Events, b.State == Building && j.held == "")
 	if p.Rate > 0 {
 		p.Remaining = time.Duration(float64(end) / p.Rate * float64(time.Second)).Round(time.Second)
 	}
 	if w.head != nil {
 		p.Phase = FromBronze
 	}
-	w.feed.pace.set(b.Options.Rate, j.reason(&b, late))
+	j.held = b.reason(late)
+	w.feed.pace.set(b.Options.Rate, j.held)
 	p.Throttled = w.feed.pace.throttled()
 	return behind, end, j.tell(ctx, p)
 }
 
-// reason is why the build is to wait; "" if it is not.
-func (j *Job) reason(b *Rebuild, late time.Duration) string {
+// reason is why the build is to wait; "" if it is not. Half of the bound is where it begins to: the lag is that of the last look, and the batches in hand go on.
+func (b *Rebuild) reason(late time.Duration) string {
 	switch most := b.Options.WithDefaults().MaxLag; {
 	case b.Paused:
 		return "paused"
-	case late > most:
-		return fmt.Sprintf("the live sink lags by %v, more than %v", late.Round(time.Second), most)
+	case late > most/2:
+		return fmt.Sprintf("the live sink lags by %v, and is to stay within %v", late.Round(100*time.Millisecond), most)
 	}
 	return ""
 }

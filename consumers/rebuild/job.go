@@ -47,6 +47,8 @@ type Job struct {
 	compared *compare.Comparison // by the task
 	lag      *lagging
 	rate     rating
+	whole    average // of what is built
+	held     string  // why it waits since the last look; "" if it does not
 	told     time.Time
 	swaps    int // that have failed
 }
@@ -209,7 +211,7 @@ func (j *Job) recordRunning(ctx context.Context) error {
 	}
 	return j.move(ctx, func(rec *Record, _ *Rebuild) {
 		if was := rec.Generations[rec.Serving]; was != nil {
-			running.MadeAt, running.Rate = was.MadeAt, was.Rate
+			running.MadeAt, running.Rate, running.Compared = was.MadeAt, was.Rate, was.Compared
 		} else {
 			running.MadeAt = time.Now().UTC()
 		}

@@ -67,6 +67,30 @@ func (r *rating) add(now time.Time, count int64) float64 {
 	return float64(r.counts[last]-r.counts[0]) / took
 }
 
+// average is the rate of a whole build, without the stretches that do not count.
+type average struct {
+	at      time.Time // of the last look
+	count   int64
+	took    time.Duration
+	applied int64
+}
+
+// add takes a look, and whether the stretch since the last one counts. It begins with the first event.
+func (a *average) add(now time.Time, count int64, counts bool) {
+	if counts && a.count > 0 && count >= a.count {
+		a.took, a.applied = a.took+now.Sub(a.at), a.applied+count-a.count
+	}
+	a.at, a.count = now, count
+}
+
+// rate is events a second; 0 if none were seen.
+func (a *average) rate() float64 {
+	if a.took <= 0 {
+		return 0
+	}
+	return float64(a.applied) / a.took.Seconds()
+}
+
 // lags compares a store's positions with the ends of its topics.
 func lags(ctx context.Context, adm *kadm.Client, s Store, topics []string) ([]consumers.Lag, error) {
 	at, err := s.Sink().Positions(ctx)

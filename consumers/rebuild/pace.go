@@ -22,6 +22,13 @@ type pace struct {
 
 func newPace() *pace { return &pace{changed: make(chan struct{})} }
 
+// heldPace lets nothing pass before it is set, or free: neither rate nor lag is known.
+func heldPace() *pace {
+	p := newPace()
+	p.reason = "the sink that serves was not looked at yet"
+	return p
+}
+
 // errStopping ends a wait of a feed that stops.
 var errStopping = errors.New("the feed is stopping")
 
@@ -40,6 +47,9 @@ func (p *pace) set(rate int, reason string) {
 		return
 	}
 	p.rate, p.reason, p.full = rate, reason, false
+	if p.held != "" {
+		p.held = reason // until who waits has looked
+	}
 	p.tellLocked()
 }
 

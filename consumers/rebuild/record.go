@@ -47,8 +47,10 @@ type Generation struct {
 	// Digests are those of the compiled declarations, by entity.
 	Digests map[string]string `json:"digests"`
 	MadeAt  time.Time         `json:"made_at"`
-	// Rate is how many events a second it took when it was built; 0 if that was not measured.
+	// Rate is how many events a second it took when it was built, while it was not paused and did not wait for the live sink; 0 if that was not measured.
 	Rate float64 `json:"rate,omitempty"`
+	// Compared is how long it took to compare it, and to make what readers need beside the states; 0 if that was not measured.
+	Compared time.Duration `json:"compared,omitempty"`
 }
 
 // Rebuild is one rebuild of a sink.
@@ -85,7 +87,7 @@ type Options struct {
 	From string `json:"from,omitempty"`
 	// Rate bounds the events a second; 0 for no bound.
 	Rate int `json:"rate,omitempty"`
-	// MaxLag is the lag of the live sink, in time, above which the build waits. Default 10 s.
+	// MaxLag is the lag, in time, within which the live sink is to stay: the build waits while it is above half of that. Default 10 s.
 	MaxLag time.Duration `json:"max_lag,omitempty"`
 	// KeepOld is how long the old generation follows after the swap. Default 24 h.
 	KeepOld time.Duration `json:"keep_old,omitempty"`

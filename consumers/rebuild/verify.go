@@ -51,21 +51,23 @@ func (j *Job) verify(ctx context.Context) error {
 		return nil
 	}
 	err = j.task.err
+	took := time.Since(j.task.began)
 	j.task = nil
 	if err != nil {
 		return fmt.Errorf("compare the generations: %w", err)
 	}
-	return j.judge(ctx, j.compared)
+	return j.judge(ctx, j.compared, took)
 }
 
-// judge goes on from a comparison.
-func (j *Job) judge(ctx context.Context, c *compare.Comparison) error {
+// judge goes on from a comparison, which took so long.
+func (j *Job) judge(ctx context.Context, c *compare.Comparison, took time.Duration) error {
 	crashpoint.Reach(pointCompared)
 	if _, timed := j.rec.Rebuild.Options.since(); timed {
 		c.Acceptable = true // history was left out on purpose: what that makes different is shown, and for a person to accept
 	}
-	return j.move(ctx, func(_ *Record, b *Rebuild) {
+	return j.move(ctx, func(rec *Record, b *Rebuild) {
 		b.Comparison, b.Reason = c, ""
+		rec.Generations[b.New].Compared = took
 		switch {
 		case c.Equal || c.Acceptable && b.Options.AcceptChanges:
 			b.State = CuttingOver

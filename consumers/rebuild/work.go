@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/internal/crashpoint"
@@ -29,13 +30,14 @@ func (w *work) over() <-chan struct{} {
 // task is something that goes on beside the ticks.
 type task struct {
 	cancel context.CancelFunc
+	began  time.Time
 	done   chan struct{}
 	err    error // when done
 }
 
 func begin(ctx context.Context, f func(context.Context) error) *task {
 	ctx, cancel := context.WithCancel(ctx)
-	t := &task{cancel: cancel, done: make(chan struct{})}
+	t := &task{cancel: cancel, began: time.Now(), done: make(chan struct{})}
 	go func() {
 		defer close(t.done)
 		t.err = f(ctx)
@@ -74,6 +76,7 @@ func (j *Job) ensure(ctx context.Context, n int) (*work, error) {
 		j.drop()
 	}
 	if j.work == nil {
+		j.whole = average{}
 		w, err := j.begin(ctx, n)
 		if err != nil {
 			return nil, err
@@ -131,7 +134,7 @@ func (j *Job) begin(ctx context.Context, n int) (*work, error) {
 	if r := b.Options.Rate; r > 0 && cfg.Consumer.WithDefaults().BatchEvents > r {
 		cfg.Consumer.BatchEvents = max(r, 1) // so that a batch does not wait for long
 	}
-	if w.feed, err = newFeed(cfg, w.decided, newPace()); err != nil {
+	if w.feed, err = newFeed(cfg, w.decided, heldPace()); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if err := j.head(ctx, w); err != nil {

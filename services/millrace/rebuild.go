@@ -84,7 +84,7 @@ func (s *starting) flags(cmd *cobra.Command) {
 	s.turning.flags(cmd)
 	cmd.Flags().StringVar(&s.from, "from", rebuild.FromBeginning, "`WHERE` to begin: beginning, bronze, or a time (RFC 3339, or 30d ago)")
 	cmd.Flags().IntVar(&s.rate, "rate", 0, "at most `N` events a second (default: no bound)")
-	cmd.Flags().DurationVar(&s.maxLag, "max-lag", rebuild.DefaultMaxLag, "wait while the sink that serves lags by more than this")
+	cmd.Flags().DurationVar(&s.maxLag, "max-lag", rebuild.DefaultMaxLag, "keep the lag of the sink that serves within this: wait from half of it on")
 	cmd.Flags().StringVar(&s.keepOld, "keep-old", "24h", "how long the old one follows after the swap, for a rollback; 0 for not")
 	cmd.Flags().BoolVar(&s.accept, "accept-changes", false, "swap although the new declarations make a difference")
 	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{rebuild.FromBeginning, rebuild.FromBronze}, cobra.ShellCompDirectiveNoFileComp))

@@ -36,9 +36,11 @@ type rebuildPlan struct {
 	// Disk is what the store holds now, and the new generation about as much beside it; -1 if it is not told, DiskWhy says why.
 	Disk    int64  `json:"disk"`
 	DiskWhy string `json:"disk_why,omitempty"`
-	// Rate is that of the last build, in events a second; Time is what is to be expected. 0 if nothing was measured yet.
-	Rate float64       `json:"rate"`
-	Time time.Duration `json:"time"`
+	// Rate is that of the last build, in events a second, and Comparing how long it was compared; Time is what is to be expected of building and comparing. 0 if nothing was
+	// measured yet.
+	Rate      float64       `json:"rate"`
+	Comparing time.Duration `json:"comparing"`
+	Time      time.Duration `json:"time"`
 	// Running is a rebuild that goes on already.
 	Running *rebuild.Rebuild `json:"running,omitempty"`
 }
@@ -239,10 +241,10 @@ func (p *rebuildPlan) estimate(rec *rebuild.Record) {
 	newest := 0
 	for n, g := range rec.Generations {
 		if g.Rate > 0 && (n == rec.Serving || n > newest && newest != rec.Serving) {
-			p.Rate, newest = g.Rate, n
+			p.Rate, p.Comparing, newest = g.Rate, g.Compared.Round(100*time.Millisecond), n
 		}
 	}
 	if p.Rate > 0 {
-		p.Time = time.Duration(float64(p.Events) / p.Rate * float64(time.Second)).Round(time.Second)
+		p.Time = (time.Duration(float64(p.Events)/p.Rate*float64(time.Second)) + p.Comparing).Round(time.Second)
 	}
 }

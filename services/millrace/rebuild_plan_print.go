@@ -93,7 +93,7 @@ func (p *rebuildPlan) printCost(w io.Writer) error {
 		disk = "about " + byteText(p.Disk) + " more while both stand beside each other (what the sink holds now)"
 	}
 	if p.Rate > 0 {
-		long = fmt.Sprintf("about %s, at %s/s as the last build", short(p.Time), number(int64(p.Rate)))
+		long = fmt.Sprintf("about %s, at %s/s and %s for the comparison, as the last build", short(p.Time), number(int64(p.Rate)), short(p.Comparing))
 	}
 	_, err := fmt.Fprintf(w, "\nto read: about %s (%s)\ndisk:    %s\ntime:    %s\n", count(p.Events, "event", "events"), size, clean(disk), long)
 	return err
