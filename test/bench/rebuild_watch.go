@@ -26,7 +26,6 @@ type rebuilding struct {
 	// seen are the looks while it was built.
 	seen    []instant
 	total   int64
-	reason  string
 	waited  int // looks at which it was held back
 	waiting string
 }
