@@ -21,7 +21,7 @@ type Two struct {
 	// Partitions are the numbers of partitions that the topics' keys are hashed over. A topic without one counts as one partition; that changes no result but
 	// the sides by partition.
 	Partitions map[string]int32
-	// LoadOld and LoadNew are the stores' fold.Sink.Load. They are asked for keys that moved, where a snapshot is not Exact; both must then be going on
+	// LoadOld and LoadNew are the stores' fold.Shown. They are asked for keys that moved, where a snapshot is not Exact; both must then be going on
 	// with the topics. Required for such a snapshot.
 	LoadOld, LoadNew Load
 	Options          Options

@@ -29,6 +29,22 @@ type Snapshot interface {
 	Close() error
 }
 
+// Shower is a Snapshotter whose readers see something that is made of the states, and stands beside them: documents. Its snapshots hand over states as readers see them, so that
+// a difference that somebody has made there is found.
+type Shower interface {
+	Snapshotter
+	// Shown is Load, with states as readers see them.
+	Shown(ctx context.Context, entity string, keys []string) (map[string]Stored, error)
+}
+
+// Shown loads states as the readers of a sink see them, which is Load for most.
+func Shown(ctx context.Context, s Sink, entity string, keys []string) (map[string]Stored, error) {
+	if shower, ok := s.(Shower); ok {
+		return shower.Shown(ctx, entity, keys)
+	}
+	return s.Load(ctx, entity, keys)
+}
+
 // EventKeeper is a Sink that keeps every event (bronze) and gives them back as records of their topics.
 type EventKeeper interface {
 	Sink

@@ -116,8 +116,14 @@ func (j *Job) compare(ctx context.Context, w *work, rec Record) (c *compare.Comp
 	crashpoint.Reach(pointHeld)
 	w.feed.consumer.Release()
 	two.OldProjections, two.NewProjections = old.Projections(), w.store.Projections()
-	two.LoadOld, two.LoadNew = before.Load, after.Load
+	two.LoadOld, two.LoadNew = shown(before), shown(after)
 	return compare.Generations(ctx, two)
+}
+
+func shown(s fold.Sink) compare.Load {
+	return func(ctx context.Context, entity string, keys []string) (map[string]fold.Stored, error) {
+		return fold.Shown(ctx, s, entity, keys)
+	}
 }
 
 // cut takes a snapshot of each generation at the same positions.

@@ -122,7 +122,7 @@ func (c *chase) event(ctx context.Context, rec *kgo.Record) error {
 func (c *chase) look(ctx context.Context, last bool) error {
 	entity := c.projections[c.i].Entity()
 	for keys := range slices.Chunk(slices.Sorted(maps.Keys(c.keys)), settleKeys) {
-		held, err := c.cfg.Store.Load(ctx, entity, keys)
+		held, err := fold.Shown(ctx, c.cfg.Store, entity, keys)
 		if err != nil {
 			return err
 		}

@@ -179,7 +179,7 @@ func BenchmarkEncode(b *testing.B) {
 	for b.Loop() {
 		body = body[:0]
 		for i := range changes {
-			if body, err = l["row"].appendItem(body, &changes[i], newer); err != nil {
+			if body, err = l["row"].appendItem(body, &changes[i], guard{versions: newer}); err != nil {
 				b.Fatal(err)
 			}
 		}

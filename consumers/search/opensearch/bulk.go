@@ -18,6 +18,7 @@ type bulk struct {
 	// versions says which versions of what is stored a write gives way to: newer, or newerOrEqual.
 	versions string
 	items    []item
+	outdone  []item // those that gave way to what is stored
 	body     *[]byte
 	free     func()
 }
@@ -27,6 +28,8 @@ type item struct {
 	change *fold.Change
 	// why is the reason for which the server does not index the document; it is written bare then. Empty at first.
 	why string
+	// at is the place of the document as it was read, which the write is bound to in the place of a version; nil but for what was outdone by a number alone.
+	at *place
 }
 
 // Pauses before documents that the cluster had no room for are sent again.
@@ -54,7 +57,7 @@ func (b *bulk) fill(changes []fold.Change) (int, error) {
 	for i := range changes {
 		before := len(*b.body)
 		var err error
-		if *b.body, err = b.layout.appendItem(*b.body, &changes[i], b.versions); err != nil {
+		if *b.body, err = b.layout.appendItem(*b.body, &changes[i], guard{b.versions, nil}); err != nil {
 			return i, err
 		}
 		if i > 0 && len(*b.body) > b.sink.cfg.BulkBytes {
@@ -72,9 +75,9 @@ func (b *bulk) encode() error {
 	for _, it := range b.items {
 		var err error
 		if it.why != "" {
-			*b.body, err = b.layout.appendBare(*b.body, it.change, b.versions, it.why)
+			*b.body, err = b.layout.appendBare(*b.body, it.change, guard{b.versions, it.at}, it.why)
 		} else {
-			*b.body, err = b.layout.appendItem(*b.body, it.change, b.versions)
+			*b.body, err = b.layout.appendItem(*b.body, it.change, guard{b.versions, it.at})
 		}
 		if err != nil {
 			return err
@@ -96,8 +99,11 @@ func (b *bulk) write(ctx context.Context, gone <-chan struct{}) error {
 		case err != nil:
 			b.sink.metrics.repeats.Add(float64(len(b.items)))
 		case err == nil:
-			if b.items, err = b.left(v); err != nil || len(b.items) == 0 {
+			if b.items, err = b.left(v); err != nil {
 				return err
+			}
+			if len(b.items) == 0 {
+				return b.overrule(ctx, gone)
 			}
 			if err := b.encode(); err != nil {
 				return consumers.AsSystemic(err)

@@ -41,15 +41,17 @@
 //	record.go             Claim, Positions: the documents of partitions
 //	load.go               Load
 //	commit.go             Commit: check, write, move (bulk.go, verdict.go: one request, and what became of each document)
+//	overrule.go           documents whose version is no event's, for a stranger has changed them
 //	replace.go            states folded anew, at an equal version
-//	snapshot.go           all states, by a point in time
+//	snapshot.go           all states, by a point in time; shown.go: as readers see them
 //	metrics.go            millrace_search_documents_total{outcome}, millrace_search_repeats_total, millrace_search_bulk_seconds
 //	search.go             Search; question.go: a query, as package query understands it, in the server's terms
 //
 // # Non-obvious
 //
 //   - A bulk request succeeds with 200 whatever becomes of its documents.
-//   - A conflict of versions (409) is success: the document has that version or a later one.
+//   - A conflict of versions (409) is success if the state in the document has that version or a later one. The document's own version
+//     alone proves nothing: a change or a removal by anybody else adds one to it, and is remembered for a minute after a removal.
 //   - Decimals stand in the source with every digit, and are indexed as doubles. One of more than 15 digits has a sortable form in _sort as well,
 //     by which it is sorted and compared exactly. Times are indexed to the millisecond. The fields of a hit are exact in any case.
 //   - Settings that are an operator's to decide (shards, replicas) are not set: the cluster's defaults and templates hold.

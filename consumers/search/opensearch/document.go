@@ -19,25 +19,34 @@ import (
 // Promise 4: the version is the event's. A document whose version is at or above it stays as it is (409), so that a repeat and a former
 // owner change nothing. A deleted state is a document as well, a stub: the server forgets the version of a document that was really
 // deleted after a minute, and an event delivered again after that would bring it back.
-func (l *layout) appendItem(dst []byte, c *fold.Change, versions string) ([]byte, error) {
+func (l *layout) appendItem(dst []byte, c *fold.Change, head guard) ([]byte, error) {
 	start := len(dst)
-	dst, err := l.appendHead(dst, c, versions)
+	dst, err := l.appendDocument(head.append(dst, c), c)
 	if err != nil {
 		return dst[:start], err
+	}
+	return append(dst, '\n'), nil
+}
+
+// appendDocument writes the document of a state: what readers find.
+func (l *layout) appendDocument(dst []byte, c *fold.Change) ([]byte, error) {
+	dst, err := l.appendState(dst, c)
+	if err != nil {
+		return dst, err
 	}
 	if c.Exists {
 		dst = append(dst, `,"`+liveField+`":true`...)
 		if dst, err = l.appendColumns(dst, c.Values); err != nil {
-			return dst[:start], fmt.Errorf("%s %q: %w", l.Name, c.Key, err)
+			return dst, fmt.Errorf("%s %q: %w", l.Name, c.Key, err)
 		}
 	}
-	return append(dst, "}\n"...), nil
+	return append(dst, '}'), nil
 }
 
 // appendBare is appendItem for a document that the server cannot index: its state, its key and why, so that nothing is lost and the
 // key finds it. The columns are in the state.
-func (l *layout) appendBare(dst []byte, c *fold.Change, versions, why string) ([]byte, error) {
-	dst, err := l.appendHead(dst, c, versions)
+func (l *layout) appendBare(dst []byte, c *fold.Change, head guard, why string) ([]byte, error) {
+	dst, err := l.appendState(head.append(dst, c), c)
 	if err != nil {
 		return dst, err
 	}
@@ -48,14 +57,9 @@ func (l *layout) appendBare(dst []byte, c *fold.Change, versions, why string) ([
 	return append(dst, "}\n"...), nil
 }
 
-func (l *layout) appendHead(dst []byte, c *fold.Change, versions string) ([]byte, error) {
-	dst = append(dst, `{"index":{"_id":`...)
-	dst = appendString(dst, id(c.Key))
-	dst = append(dst, `,"version":`...)
-	dst = strconv.AppendInt(dst, c.Version, 10)
-	dst = append(dst, `,"version_type":"`...)
-	dst = append(dst, versions...)
-	dst = append(dst, `"}}`+"\n"+`{"`+stateField+`":"`...)
+// appendState begins a document.
+func (l *layout) appendState(dst []byte, c *fold.Change) ([]byte, error) {
+	dst = append(dst, `{"`+stateField+`":"`...)
 	state, err := stored.Encode(l.Columns, c.Stored)
 	if err != nil {
 		return dst, fmt.Errorf("%s %q: %w", l.Name, c.Key, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
@@ -28,9 +29,7 @@ func (s *Sink) Load(ctx context.Context, entity string, keys []string) (map[stri
 		return nil, err
 	}
 	out := make(map[string]fold.Stored, len(keys))
-	for len(keys) > 0 {
-		part := keys[:min(loadKeys, len(keys))]
-		keys = keys[len(part):]
+	for part := range slices.Chunk(keys, loadKeys) {
 		if err := s.loadPart(ctx, l, part, out); err != nil {
 			return nil, fmt.Errorf("load states of %s from opensearch: %w", entity, classify(err))
 		}
@@ -42,6 +41,8 @@ func (s *Sink) Load(ctx context.Context, entity string, keys []string) (map[stri
 type got struct {
 	ID     string `json:"_id"`
 	Found  bool   `json:"found"`
+	Seq    int64  `json:"_seq_no"`
+	Term   int64  `json:"_primary_term"`
 	Source struct {
 		State []byte `json:"_state"`
 	} `json:"_source"`
@@ -49,6 +50,24 @@ type got struct {
 }
 
 func (s *Sink) loadPart(ctx context.Context, l *layout, keys []string, out map[string]fold.Stored) error {
+	docs, err := getAll[got](ctx, s, l, keys, stateField)
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		state, found, err := l.state(&docs[i], key)
+		if err != nil {
+			return fmt.Errorf("key %q: %w", key, err)
+		}
+		if found {
+			out[key] = state
+		}
+	}
+	return nil
+}
+
+// getAll gets the documents of keys, in their order, with the fields of the source that are asked for.
+func getAll[T any](ctx context.Context, s *Sink, l *layout, keys []string, fields string) ([]T, error) {
 	body, giveBack := s.buffer()
 	defer giveBack()
 	*body = append(*body, `{"ids":[`...)
@@ -61,42 +80,43 @@ func (s *Sink) loadPart(ctx context.Context, l *layout, keys []string, out map[s
 	*body = append(*body, "]}"...)
 	reply, giveBackReply := s.buffer()
 	defer giveBackReply()
-	raw, err := s.client.send(ctx, http.MethodPost, path(l.target)+"/_mget?realtime=true&_source_includes="+stateField, "application/json", *body, maxStates, *reply)
+	ask := path(l.target) + "/_mget?realtime=true"
+	if fields != "" {
+		ask += "&_source_includes=" + fields
+	}
+	raw, err := s.client.send(ctx, http.MethodPost, ask, "application/json", *body, maxStates, *reply)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	*reply = raw
 	var answer struct {
-		Docs []got `json:"docs"`
+		Docs []T `json:"docs"`
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil {
-		return fmt.Errorf("%w: %v", errAnswer, err)
+		return nil, fmt.Errorf("%w: %v", errAnswer, err)
 	}
 	if len(answer.Docs) != len(keys) {
-		return fmt.Errorf("%w: %d documents for %d keys", errAnswer, len(answer.Docs), len(keys))
+		return nil, fmt.Errorf("%w: %d documents for %d keys", errAnswer, len(answer.Docs), len(keys))
 	}
-	for i, key := range keys {
-		state, found, err := l.state(&answer.Docs[i], key)
-		if err != nil {
-			return fmt.Errorf("key %q: %w", key, err)
-		}
-		if found {
-			out[key] = state
-		}
-	}
-	return nil
+	return answer.Docs, nil
 }
 
 // state is the state of the key whose document was asked for.
 func (l *layout) state(d *got, key string) (state fold.Stored, found bool, err error) {
-	switch {
-	case d.Error != nil:
-		return state, false, &statusError{status: http.StatusServiceUnavailable, kind: clean(d.Error.Type), reason: clean(d.Error.Reason)}
-	case d.ID != id(key):
-		return state, false, fmt.Errorf("%w: another document", errAnswer)
-	case !d.Found:
-		return state, false, nil
+	if err := d.other(key); err != nil || !d.Found {
+		return state, false, err
 	}
 	state, err = stored.Decode(l.Columns, d.Source.State)
 	return state, err == nil, err
+}
+
+// other is the error of an answer that is not about the document of a key.
+func (d *got) other(key string) error {
+	switch {
+	case d.Error != nil:
+		return &statusError{status: http.StatusServiceUnavailable, kind: clean(d.Error.Type), reason: clean(d.Error.Reason)}
+	case d.ID != id(key):
+		return fmt.Errorf("%w: another document", errAnswer)
+	}
+	return nil
 }

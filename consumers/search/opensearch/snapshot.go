@@ -10,7 +10,6 @@ import (
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
-	"github.com/millrace/millrace/consumers/internal/stored"
 )
 
 const (
@@ -93,15 +92,12 @@ type page struct {
 		Hits []struct {
 			ID     string          `json:"_id"`
 			Sort   json.RawMessage `json:"sort"`
-			Source struct {
-				State []byte `json:"_state"`
-				Key   string `json:"_key"`
-			} `json:"_source"`
+			Source json.RawMessage `json:"_source"`
 		} `json:"hits"`
 	} `json:"hits"`
 }
 
-// States implements fold.Snapshot. Documents come by sequence number, of which each part of an index has its own, and then by key.
+// States implements fold.Snapshot: the states as readers see them. Documents come by sequence number, of which each part of an index has its own, and then by key.
 func (s *snapshot) States(ctx context.Context, entity string, yield func(string, fold.Stored) error) error {
 	l, ok := s.sink.layouts[entity]
 	if !ok {
@@ -117,11 +113,11 @@ func (s *snapshot) States(ctx context.Context, entity string, yield func(string,
 			return fmt.Errorf("read states of %s from opensearch: %w", entity, classify(err))
 		}
 		for _, h := range p.Hits.Hits {
-			state, err := stored.Decode(l.Columns, h.Source.State)
+			key, state, err := l.shown(h.Source)
 			if err != nil {
 				return fmt.Errorf("read states of %s from opensearch: document %q: %w", entity, h.ID, err)
 			}
-			if err := yield(h.Source.Key, state); err != nil {
+			if err := yield(key, state); err != nil {
 				return err
 			}
 			after = h.Sort
@@ -138,7 +134,7 @@ func (s *snapshot) page(ctx context.Context, l *layout, after json.RawMessage, s
 		return p, 0, ErrClosed
 	}
 	question := object{
-		"size": size, "track_total_hits": false, "_source": []string{stateField, keyField},
+		"size": size, "track_total_hits": false, "_source": true, // whole, as it was written
 		"pit":   object{"id": s.id, "keep_alive": keepSnapshot},
 		"query": object{"bool": object{"filter": []object{{"term": object{"_index": l.index}}}}},
 		"sort":  []object{{"_seq_no": "asc"}, {keyField: "asc"}},

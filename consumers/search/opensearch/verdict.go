@@ -10,6 +10,7 @@ import (
 type verdicts struct {
 	again    []bool   // by item: the cluster had no room for it
 	refused  []string // by item: why it is not indexed; nil if none is
+	outdone  []bool   // by item: what is stored has this version or a later one; nil if none is
 	busy     int
 	lastBusy error
 }
@@ -49,10 +50,17 @@ func readVerdicts(raw []byte, n int) (*verdicts, error) {
 	return v, nil
 }
 
-// add takes the outcome of item i. Promise 4: a conflict of versions is success, for the document has this version or a later one.
+// add takes the outcome of item i. Promise 4: a conflict of versions is success, for the document has this version or a later one; overrule sees whether that is
+// the version of an event.
 func (v *verdicts) add(i, n int, e *statusError) error {
 	switch {
-	case e.status >= 200 && e.status <= 299, e.status == http.StatusConflict && e.kind == kindConflict:
+	case e.status >= 200 && e.status <= 299:
+		return nil
+	case e.status == http.StatusConflict && e.kind == kindConflict:
+		if v.outdone == nil {
+			v.outdone = make([]bool, n)
+		}
+		v.outdone[i] = true
 		return nil
 	case busy(e):
 		if v.again == nil {
@@ -82,6 +90,8 @@ func (b *bulk) left(v *verdicts) ([]item, error) {
 		switch {
 		case v.again != nil && v.again[i]:
 			left = append(left, it)
+		case v.outdone != nil && v.outdone[i]:
+			b.outdone = append(b.outdone, it)
 		case v.refused == nil || v.refused[i] == "":
 		case it.why != "":
 			return nil, systemicf("%s %q is refused even without its columns: %s: %w", b.layout.Name, it.change.Key, v.refused[i], ErrDeclaration)
