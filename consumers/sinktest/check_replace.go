@@ -1,7 +1,9 @@
 package sinktest
 
 import (
+	"context"
 	"maps"
+	"slices"
 	"testing"
 
 	"github.com/millrace/millrace/consumers"
@@ -17,6 +19,7 @@ func replaceChecks() []check {
 		{"a state is replaced at an equal version", checkReplaceEqual},
 		{"a state is replaced by the owner and at the position only", checkReplaceGuarded},
 		{"a state that is there twice is replaced by one", checkReplaceDouble},
+		{"a replacement that a crash cuts off is done again", checkReplaceCrash},
 	} {
 		all = append(all, offered(c.name, func(o Offers) bool { return o.Replace }, c.run))
 	}
@@ -95,5 +98,43 @@ func checkReplaceDouble(t testing.TB, b Backend) {
 	wantStates(t, "load", load(t, s, EntityLedger, "a", "b"), want)
 	if b.Offers().Snapshots {
 		wantStates(t, "snapshot", states(t, snapshot(t, s), EntityLedger), want)
+	}
+}
+
+// Promise 4: crash at any point. What is replaced is what it was or what it is to be, the position stays, and the replacement is done again.
+func checkReplaceCrash(t testing.TB, b Backend) {
+	crasher, ok := b.(Crasher)
+	if !ok {
+		return // checkReplaceEqual opens the store again.
+	}
+	s := open(t, b)
+	c := claim(t, s, ledger0)
+	commit(t, s, put(ledger0, c.Epoch, 0, 3, change("a", ledger("ann", 1, 0), false), change("b", ledger("bob", 1, 1), false), change("c", deleted(2), false)))
+	was := map[string]fold.Stored{"a": ledger("ann", 1, 0), "b": ledger("bob", 1, 1), "c": deleted(2)}
+	for i, point := range crasher.CrashPoints() {
+		n := int64(i) + 2
+		is := map[string]fold.Stored{"a": ledger("ann", n, 0), "b": deleted(1), "c": ledger("cat", n, 2)}
+		again := func() fold.Commit {
+			return replacing(c.Epoch, 3, change("a", is["a"], true), change("b", is["b"], true), change("c", is["c"], false))
+		}
+		crasher.CrashAt(t, point)
+		if err := s.Commit(context.Background(), again()); err == nil {
+			t.Logf("a replacement has nothing to do at %q", point)
+		}
+		s = open(t, b)
+		for key, st := range load(t, s, EntityLedger, "a", "b", "c") {
+			if differ(st, was[key]) != "" && differ(st, is[key]) != "" {
+				t.Errorf("after a crash at %q %s is %+v: neither what it was nor what it is to be", point, key, st)
+			}
+			delete(was, key)
+		}
+		if len(was) > 0 {
+			t.Errorf("after a crash at %q these are not there: %v", point, slices.Sorted(maps.Keys(was)))
+		}
+		wantPosition(t, s, ledger0, 3)
+		c = claim(t, s, ledger0)
+		commit(t, s, again())
+		wantStates(t, "after a replacement that was cut off at "+point, load(t, s, EntityLedger, "a", "b", "c"), is)
+		was = is
 	}
 }

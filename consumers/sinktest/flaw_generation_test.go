@@ -268,6 +268,21 @@ func (s *replacesOne) Commit(ctx context.Context, c fold.Commit) error {
 	return err
 }
 
+// replacesInTwo takes states away before it puts others there: a crash in between leaves none.
+type replacesInTwo struct{ *Memory }
+
+func (s *replacesInTwo) Commit(ctx context.Context, c fold.Commit) error {
+	err := s.Memory.Commit(ctx, c)
+	if c.Replace && errors.Is(err, errCrashed) {
+		for entity, changes := range c.Changes {
+			for _, ch := range changes {
+				s.Drop(entity, ch.Key)
+			}
+		}
+	}
+	return err
+}
+
 type replaceMoves struct{ *Memory }
 
 func (s *replaceMoves) Commit(ctx context.Context, c fold.Commit) error {

@@ -66,6 +66,7 @@ var flaws = map[string]func(*Memory) fold.Sink{
 	"doubles are not counted":               func(m *Memory) fold.Sink { return &countsOnce{m} },
 	"equal versions are not replaced":       func(m *Memory) fold.Sink { return &neverReplaces{m} },
 	"greater versions are replaced":         func(m *Memory) fold.Sink { return &replacesAll{m} },
+	"replacements are two steps":            func(m *Memory) fold.Sink { return &replacesInTwo{m} },
 	"doubles are replaced one by one":       func(m *Memory) fold.Sink { return &replacesOne{m} },
 	"replacements move the position":        func(m *Memory) fold.Sink { return &replaceMoves{m} },
 	"replacements are anybody's":            func(m *Memory) fold.Sink { return &replacesForAll{m} },

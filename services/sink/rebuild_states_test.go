@@ -34,6 +34,9 @@ func init() {
 			if err != nil {
 				return backend{}, err
 			}
+			if on, ok := tapped.Load(cfg.Path); ok {
+				return backend{sink: &tap{m, on.(*taps), max(cfg.generation, 1)}}, nil
+			}
 			return backend{sink: m}, nil
 		}}
 }
