@@ -50,7 +50,10 @@ func (j *Job) consider(ctx context.Context, q *Request) (change func(*Record, *R
 		case b.Comparison == nil || !b.Comparison.Acceptable:
 			return nil, "the generations differ in what no declaration has changed: that is not for acceptance"
 		}
-		return func(_ *Record, b *Rebuild) { b.Options.AcceptChanges, b.State, b.Reason = true, Verifying, "" }, ""
+		return func(_ *Record, b *Rebuild) {
+			b.Options.AcceptChanges = b.Options.AcceptChanges || !b.Comparison.Equal // of equals only the swap is tried again
+			b.State, b.Reason = Verifying, ""
+		}, ""
 	case Rollback:
 		return j.considerRollback(ctx, b)
 	case Finish:

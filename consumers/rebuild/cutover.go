@@ -1,6 +1,7 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 func (j *Job) cutOver(ctx context.Context) error {
 	b := j.rec.Rebuild
 	w, err := j.ensure(ctx, b.target())
-	if err != nil || !w.running {
+	if err != nil || !w.running || time.Since(j.tried) < j.cfg.Every {
 		return err
 	}
 	w.feed.pace.free()
@@ -28,7 +29,11 @@ func (j *Job) cutOver(ctx context.Context) error {
 	w.store.Effects(true) // from the fence on they are nobody else's; what was before that has them twice
 	trying, cancel := context.WithTimeoutCause(ctx, cutPatience, errCutOver)
 	defer cancel()
-	if err := j.swap(trying, w); err != nil {
+	err = j.swap(trying, w)
+	switch {
+	case errors.Is(err, errUnsettled):
+		return j.anew(nil)
+	case err != nil:
 		return j.giveUp(ctx, w, err)
 	}
 	return j.handOver(ctx, w)
@@ -38,6 +43,10 @@ func (j *Job) cutOver(ctx context.Context) error {
 func (j *Job) swap(ctx context.Context, w *work) error {
 	if err := j.fence(ctx, w); err != nil {
 		return err
+	}
+	// Nothing more can be decided where the generation served: what was, the new one has followed, or does now.
+	if left, err := j.unsettled(ctx, w); left || err != nil {
+		return cmp.Or(err, errUnsettled)
 	}
 	crashpoint.Reach(pointServe)
 	// A leader that was frozen here wakes up with readers who may be elsewhere by now: what it writes first is refused.
@@ -56,11 +65,12 @@ func (j *Job) swap(ctx context.Context, w *work) error {
 // swapTries is how often a swap is tried before the generation that served goes on: nothing feeds it meanwhile.
 const swapTries = 3
 
-// giveUp tries a swap again, a few times; then readers are where they were, and the generation that served goes on.
+// giveUp tries a swap again, a few times; then readers are where they were, the generation that served goes on, and the other one follows until somebody says that it is to be tried again.
 func (j *Job) giveUp(ctx context.Context, w *work, why error) error {
 	if ctx.Err() != nil || errors.Is(why, ErrDeposed) || errors.Is(why, errUnsure) {
 		return why
 	}
+	j.tried = time.Now()
 	if j.swaps++; j.swaps < swapTries {
 		return why
 	}
@@ -83,7 +93,8 @@ func (j *Job) giveUp(ctx context.Context, w *work, why error) error {
 			b.RolledBack, b.State = false, Soaking
 			return
 		}
-		b.State = Failed
+		b.State = Refused
+		b.Reason = fmt.Sprintf("the swap was given up, and readers are where they were: when its reason has passed, have it tried again (millrace rebuild accept %s), or abort: %v", j.cfg.Sink, why)
 	})
 }
 

@@ -59,6 +59,20 @@ func (d *decisions) fate(tp consumers.TopicPartition, offset int64) dlq.Fate {
 	return d.fates[tp][offset]
 }
 
+// settled says whether anything was decided about an event that was put aside.
+func (d *decisions) settled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, offsets := range d.fates {
+		for _, f := range offsets {
+			if f != dlq.FatePending {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // errPutAside makes an event poison that was put aside before.
 var errPutAside = errors.New("put aside by the generation before")
 

@@ -50,7 +50,8 @@ type Job struct {
 	whole    average // of what is built
 	held     string  // why it waits since the last look; "" if it does not
 	told     time.Time
-	swaps    int // that have failed
+	swaps    int       // that have failed
+	tried    time.Time // when the last of them did
 }
 
 // Lead leads until ctx ends or this process is deposed.

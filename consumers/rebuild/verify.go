@@ -33,7 +33,12 @@ func (j *Job) verify(ctx context.Context) error {
 		j.task.stop()
 		j.task, j.compared = nil, nil
 		return nil
+	case !w.running:
+		return nil
 	case j.task == nil:
+		if left, err := j.unsettled(ctx, w); left || err != nil {
+			return j.anew(err)
+		}
 		w.feed.pace.free()
 		rec := j.rec
 		j.task = begin(ctx, func(ctx context.Context) (err error) {
@@ -56,7 +61,20 @@ func (j *Job) verify(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("compare the generations: %w", err)
 	}
+	if !j.compared.Equal {
+		if left, err := j.unsettled(ctx, w); left || err != nil {
+			return j.anew(err) // what differs may be what was decided since
+		}
+	}
 	return j.judge(ctx, j.compared, took)
+}
+
+// anew has the generation beside begun anew, so that it follows what was decided about dead letters (settle.go).
+func (j *Job) anew(err error) error {
+	if err == nil {
+		j.drop()
+	}
+	return err
 }
 
 // judge goes on from a comparison, which took so long.

@@ -17,6 +17,7 @@ type work struct {
 	feed    *Feed
 	decided *decisions
 	head    *task // bronze, before the feed may begin; nil without
+	settles *task // what was decided since about what it has put aside, before the feed may begin; nil until then
 	running bool
 }
 
@@ -99,6 +100,19 @@ func (j *Job) carryOn(ctx context.Context) error {
 			return err
 		}
 		w.head = nil
+	}
+	if w.settles == nil && !w.running && w.decided.settled() {
+		rec := j.rec
+		w.settles = begin(ctx, func(ctx context.Context) error { return j.settle(ctx, w, rec) })
+	}
+	if w.settles != nil && !w.running {
+		if !w.settles.ended() {
+			return nil
+		}
+		if err := w.settles.err; err != nil {
+			j.drop()
+			return fmt.Errorf("follow what was decided about dead letters: %w", err)
+		}
 	}
 	if !w.running {
 		w.feed.run(j.cfg.Host.Feeding())
@@ -186,6 +200,7 @@ func (j *Job) drop() {
 	}
 	j.work = nil
 	w.head.stop()
+	w.settles.stop()
 	if w.running {
 		w.feed.Stop()
 	} else if err := w.feed.letters.Close(); err != nil {

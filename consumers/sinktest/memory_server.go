@@ -19,6 +19,8 @@ type MemoryServer struct {
 	// Inexact has snapshots show states that may be newer than their positions, as stores do that cannot read both together. It is set before the
 	// first snapshot.
 	Inexact bool
+	// Blind has Serve move readers without a look at positions, as stores do whose readers ask the process. It is set before the first generation is opened.
+	Blind bool
 
 	mu          sync.Mutex // guards the following, and the generations
 	generations map[int]*memoryStore
@@ -108,7 +110,7 @@ func (m *Memory) Serve(ctx context.Context) error {
 	if err := m.store.gone(); err != nil || ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())
 	}
-	if now := server.generations[server.serving]; now != nil {
+	if now := server.generations[server.serving]; now != nil && !server.Blind {
 		for tp, p := range now.owned {
 			if mine := m.store.owned[tp]; p.next > 0 && (mine == nil || mine.next < p.next) {
 				return fmt.Errorf("serve generation %d: %s/%d: %w", m.store.generation, tp.Topic, tp.Partition, fold.ErrBehind)

@@ -21,7 +21,7 @@ func (d *rebuilt) print(w io.Writer, rec *rebuild.Record, r *rebuild.Rebuild) er
 	if _, err := fmt.Fprintln(w, clean(d.name+": "+d.standing(rec, r, time.Now()))); err != nil {
 		return err
 	}
-	if r.Comparison != nil && r == rec.Rebuild && r.State == rebuild.Refused {
+	if r.Comparison != nil && !r.Comparison.Equal && r == rec.Rebuild && r.State == rebuild.Refused {
 		if err := printComparison(w, r.Comparison); err != nil {
 			return err
 		}
@@ -74,6 +74,8 @@ func (d *rebuilt) next(rec *rebuild.Record, r *rebuild.Rebuild) []string {
 	switch {
 	case r != rec.Rebuild:
 		return nil
+	case r.State == rebuild.Refused && r.Comparison != nil && r.Comparison.Equal:
+		return []string{say("to try the swap again", "accept"), say("to give it up", "abort")}
 	case r.State == rebuild.Refused && r.Comparison != nil && r.Comparison.Acceptable:
 		return []string{say("to accept the changes and swap", "accept"), say("to give it up", "abort")}
 	case r.State == rebuild.Refused:

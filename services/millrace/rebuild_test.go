@@ -179,6 +179,7 @@ func TestWhatToTypeNext(t *testing.T) {
 	d := &rebuilt{name: "warehouse"}
 	for want, r := range map[string]*rebuild.Rebuild{
 		"accept warehouse":          {State: rebuild.Refused, Comparison: &compare.Comparison{Acceptable: true}},
+		"try the swap again":        {State: rebuild.Refused, Comparison: &compare.Comparison{Equal: true, Acceptable: true}},
 		"millrace verify warehouse": {State: rebuild.Refused, Comparison: &compare.Comparison{}},
 		"abort warehouse":           {State: rebuild.Failed, Reason: "poison"},
 		"rollback warehouse":        {State: rebuild.Soaking},

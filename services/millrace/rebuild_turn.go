@@ -66,6 +66,7 @@ func newRebuildAccept(a *app) *cobra.Command {
 		Short: "Accept what the new declarations change, and swap",
 		Long: `Accept what the new declarations change: goes on from a rebuild that was refused
 because of that. What it accepts is what "millrace rebuild status SINK" shows.
+A swap that was given up, for a store refused it for long, is tried again.
 Keys that differ in what should be equal cannot be accepted: abort, find out why
 (millrace verify SINK), and begin again.`,
 		Example: "  millrace rebuild accept warehouse",
