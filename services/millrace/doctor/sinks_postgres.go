@@ -21,6 +21,7 @@ var warehouseChecks = []check[*warehouse]{
 	{"version", warehouseVersion},
 	{"primary", warehousePrimary},
 	{"rights", warehouseRights},
+	{"rebuild", warehouseRebuild},
 	{"own database", warehouseAlone},
 	{"connections", warehouseConnections},
 }
@@ -115,6 +116,26 @@ func warehouseRights(ctx context.Context, w *warehouse) ([]Finding, error) {
 			fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s;", db, role)), nil
 	}
 	return fine("the user %s has the rights that the warehouse needs", role), nil
+}
+
+// warehouseRebuild looks whether another generation could be built, which has schemas of its own beside those of the first.
+func warehouseRebuild(ctx context.Context, w *warehouse) ([]Finding, error) {
+	there, err := ask[bool](ctx, w, "select coalesce(bool_and(to_regnamespace(n) is not null), true) from unnest($1::text[]) n", w.schemas())
+	if err != nil || !there {
+		return nil, err // that they cannot be made is told as it is
+	}
+	create, err := ask[bool](ctx, w, "select has_database_privilege(current_database(), 'create')")
+	if err != nil {
+		return nil, err
+	}
+	if create {
+		return fine("another generation can be built beside the one that serves"), nil
+	}
+	grant, err := ask[string](ctx, w, "select format('GRANT CREATE ON DATABASE %I TO %I;', current_database(), current_user)")
+	if err != nil {
+		return nil, err
+	}
+	return found(Warning, "the user may not make schemas in the database", "a rebuild makes some for the new generation: millrace rebuild "+w.cfg.Name+" fails, and what serves goes on", grant), nil
 }
 
 func warehouseAlone(ctx context.Context, w *warehouse) ([]Finding, error) {

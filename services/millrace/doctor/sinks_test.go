@@ -69,6 +69,21 @@ func TestAWarehouseOnPostgres(t *testing.T) {
 	}
 	lookAtSink(t, sink.Config{Kind: "postgres", URL: u.String()}).wants(t, "rights", Error, "does not own the schemas silver", "ALTER SCHEMA silver OWNER TO")
 	lookAtSink(t, sink.Config{Kind: "postgres", URL: u.String(), Schema: "mine"}).wants(t, "rights", Error, "mine_silver", "GRANT CREATE")
+	// One that has its schemas and may make no others: it works, and cannot be rebuilt.
+	for _, name := range []string{"bronze", "bronze_base", "silver", "silver_base", "millrace"} {
+		if _, err := conn.Exec(t.Context(), "CREATE SCHEMA theirs_"+name+" AUTHORIZATION "+role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { _, _ = conn.Exec(context.Background(), "DROP OWNED BY "+role) })
+	theirs := sink.Config{Kind: "postgres", URL: u.String(), Schema: "theirs"}
+	r = lookAtSink(t, theirs)
+	r.wants(t, "rights", OK, "has the rights", "")
+	r.wants(t, "rebuild", Warning, "may not make schemas", "GRANT CREATE ON DATABASE "+conn.Config().Database+" TO "+role)
+	if _, err := conn.Exec(t.Context(), "GRANT CREATE ON DATABASE "+conn.Config().Database+" TO "+role); err != nil {
+		t.Fatal(err)
+	}
+	lookAtSink(t, theirs).wants(t, "rebuild", OK, "another generation can be built", "")
 	if _, err := conn.Exec(t.Context(), "ALTER ROLE "+role+" SET default_transaction_read_only = on"); err != nil {
 		t.Fatal(err)
 	}
