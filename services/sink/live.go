@@ -89,6 +89,9 @@ func (v *supervisor) run(ctx context.Context) error {
 			err = consumers.AsSystemic(fmt.Errorf("which generation serves is on topic %s, which the sink has to read and describe: %w", rebuild.Topic(v.s.cfg.Name), err))
 			v.s.show(v.now, err)
 			return err
+		} else {
+			err = fmt.Errorf("Kafka has not said yet which generation serves (topic %s); it is asked until it does: see that kafka.brokers is reached, and nothing else need be done: %w",
+				rebuild.Topic(v.s.cfg.Name), err)
 		}
 		if err != nil {
 			v.s.show(v.now, err)
