@@ -203,8 +203,26 @@ func (s *Sink) checkDeclarations(ctx context.Context) error {
 		return fmt.Errorf("read declarations: %w", classify(err))
 	}
 	if len(other) > 0 {
+		// What nothing was applied to has no states: it goes on by our declarations.
+		at, err := s.Positions(ctx)
+		if err == nil && len(at) == 0 {
+			other, err = s.declareAnew(ctx, args)
+		}
+		if err != nil {
+			return fmt.Errorf("read declarations: %w", classify(err))
+		}
+	}
+	if len(other) > 0 {
 		return consumers.AsSystemic(fmt.Errorf("%w: %s differ from what made the keys %s*; build a new generation of the sink: millrace rebuild",
 			ErrDeclaration, strings.Join(other, ", "), s.names.All()))
 	}
 	return nil
+}
+
+// declareAnew leaves our mark in the place of another's.
+func (s *Sink) declareAnew(ctx context.Context, args []any) (other []string, err error) {
+	if err := s.rdb.Del(ctx, s.names.Declarations()).Err(); err != nil {
+		return nil, err
+	}
+	return declareScript.Run(ctx, s.rdb, []string{s.names.Declarations()}, args...).StringSlice()
 }

@@ -253,7 +253,10 @@ func TestStatesOfOtherDeclarationsAreRefused(t *testing.T) {
 	ctx := context.Background()
 	db := harness.Redis(t)
 	all := sinktest.Projections()
-	_ = claim(t, open(t, db.URL, all...), ledger)
+	s := open(t, db.URL, all...)
+	if err := s.Commit(ctx, fold.Commit{TopicPartition: ledger, Epoch: claim(t, s, ledger).Epoch, From: 0, Next: 1}); err != nil {
+		t.Fatal(err)
+	}
 	for _, projections := range [][]fold.Projection{all[:1], append([]fold.Projection{renamed{all[0]}}, all[1:]...)} {
 		_, err := open(t, db.URL, projections...).Claim(ctx, ledger)
 		if !errors.Is(err, ErrDeclaration) || consumers.Classify(err) != consumers.Systemic {

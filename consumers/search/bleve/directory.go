@@ -1,6 +1,7 @@
 package bleve
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,7 +52,11 @@ func openIndex(path string, want map[string]string) (bleve.Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open search index %s: %w", path, err)
 	}
-	if err := checkDeclarations(index, want); err != nil {
+	err = checkDeclarations(index, want)
+	if errors.Is(err, ErrDeclaration) {
+		err = takeDeclarations(index, want, err)
+	}
+	if err != nil {
 		return nil, errors.Join(consumers.AsSystemic(fmt.Errorf("%s: %w", path, err)), index.Close())
 	}
 	if err := removeUnfinished(path); err != nil {
@@ -110,6 +115,27 @@ func checkDeclarations(index bleve.Index, want map[string]string) error {
 		return fmt.Errorf("%w: %s; build a new generation of the sink: millrace rebuild", ErrDeclaration, strings.Join(diff, ", "))
 	}
 	return nil
+}
+
+// takeDeclarations has an index that nothing was applied to yet go on by others; refused is the error about one that cannot.
+func takeDeclarations(index bleve.Index, want map[string]string, refused error) error {
+	known, err := readPartitions(index)
+	if err != nil {
+		return err
+	}
+	for _, p := range known {
+		if p.record.Next >= 0 || len(p.record.Quarantined) > 0 {
+			return refused
+		}
+	}
+	if documents, err := index.DocCount(); err != nil || documents > 0 {
+		return cmp.Or(err, refused)
+	}
+	value, err := json.Marshal(want)
+	if err != nil {
+		return err
+	}
+	return index.SetInternal(declarationsKey, value)
 }
 
 // difference says in words how two sets of declarations differ, in order of entity.

@@ -8,7 +8,7 @@
 //     one process, so a mutex per partition is all it takes.
 //  4. Load returns a state exactly as it was committed: the document carries it, encoded, in a stored field.
 //  5. A deleted state stays as a stub with its version, and no search returns it.
-//  6. The declarations an index was built by are recorded in it. Others are refused: a changed declaration is a rebuild.
+//  6. The declarations an index was built by are recorded in it. Others are refused once something was applied: a changed declaration is a rebuild.
 //  7. Generations are in directories of their own. One is removed from its place in one step, and never the one that serves (promise 8).
 //  8. A snapshot shows the states and positions of one moment, and holds no commit up.
 //

@@ -217,7 +217,11 @@ func TestLanesOfPartitionsCommitAtTheSameTime(t *testing.T) {
 func TestOpenRefusesWhatOtherDeclarationsBuilt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := open(t, dir, widget).Close(); err != nil {
+	s := open(t, dir, widget)
+	if err := s.Commit(context.Background(), fold.Commit{TopicPartition: things, Epoch: claim(t, s, things).Epoch, From: 0, Next: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for _, projections := range [][]fold.Projection{{widgets{"widget", "d2"}}, {widget, gadget}, {gadget}} {

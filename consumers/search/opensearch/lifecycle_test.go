@@ -21,6 +21,8 @@ func systemic(err, want error) bool {
 func TestOpenRefusesWhatOtherDeclarationsBuilt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
+	r.claim()
+	r.commit(batch(0, 1, "a", state(1, "1")))
 	for _, projections := range [][]fold.Projection{{items{"item", "d2"}}, {first, items{"other", "d1"}}, {items{"other", "d1"}}} {
 		cfg := r.cfg
 		cfg.Projections = projections

@@ -1,8 +1,10 @@
 package opensearch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -65,7 +67,12 @@ func (s *Sink) prepare(ctx context.Context) error {
 	}
 	if known {
 		err = s.check(was, have)
-	} else {
+		if errors.Is(err, ErrDeclaration) {
+			known, err = s.forget(ctx, was, err)
+			have = map[string]found{}
+		}
+	}
+	if !known && err == nil {
 		was, err = s.create(ctx, have, s.first(serving))
 	}
 	if err != nil {
@@ -121,6 +128,20 @@ func (s *Sink) check(was declaration, have map[string]found) error {
 		return systemicf("%w: %s", ErrLost, s.names.positions())
 	}
 	return nil
+}
+
+// forget removes indices of other declarations which nothing was applied to; refused is the error about others, which are known still.
+func (s *Sink) forget(ctx context.Context, was declaration, refused error) (known bool, err error) {
+	at, err := s.positionsOf(ctx, ours(s.names.positions()))
+	if err != nil || len(at) > 0 {
+		return true, cmp.Or(err, refused)
+	}
+	indices := []string{s.names.positions()}
+	for name := range was.Entities {
+		indices = append(indices, s.names.index(name))
+	}
+	s.log.Info("the search indices are made anew: nothing was applied to them, and the declarations have changed", "prefix", s.names.prefix, "generation", s.names.generation)
+	return false, s.client.call(ctx, http.MethodDelete, path(strings.Join(indices, ","))+"?ignore_unavailable=true", nil, nil)
 }
 
 // create makes the indices that are missing and writes down what they are. Those that are there were made by a start that was cut

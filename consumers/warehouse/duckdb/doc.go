@@ -19,7 +19,7 @@
 //   - Promise 4: events, states, quarantine and position of a batch are one transaction; in it the position row is compared and
 //     set, epoch included (writer.go). A state is replaced only by one of a greater version (table.go), or of an equal one where
 //     a commit says so (fold.Commit.Replace).
-//   - A changed declaration is another generation: Open refuses it, for its states have to be rebuilt (schema.go).
+//   - A changed declaration is another generation: Open refuses it, for its states have to be rebuilt (schema.go), unless nothing was applied yet.
 //   - Promise 8: a snapshot is a transaction that reads (snapshot.go): states and positions of one moment, piece by piece, while commits go on. Events come back as the
 //     records that they were (bronze.go).
 //

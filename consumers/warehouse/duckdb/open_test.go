@@ -45,7 +45,15 @@ func TestAChangedDeclarationNeedsARebuild(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shut(open(orders))
+	was, before := open(orders), consumers.TopicPartition{Topic: "before"}
+	c, err := was.Claim(context.Background(), before)
+	if err == nil {
+		err = was.Commit(context.Background(), fold.Commit{TopicPartition: before, Epoch: c.Epoch, From: 0, Next: 1})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	shut(was)
 	shut(open(orders)) // the same again
 	changed := orders
 	changed.digest = "fedcba9876543210"
@@ -53,7 +61,7 @@ func TestAChangedDeclarationNeedsARebuild(t *testing.T) {
 
 	refunds := declared{entity: "refund", topic: orders.topic, digest: "1", columns: orders.columns}
 	w := open(orders, refunds) // nothing of the topic has gone by
-	c, err := w.Claim(context.Background(), tp0)
+	c, err = w.Claim(context.Background(), tp0)
 	if err == nil {
 		err = w.Commit(context.Background(), fold.Commit{TopicPartition: tp0, Epoch: c.Epoch, From: 0, Next: 5})
 	}

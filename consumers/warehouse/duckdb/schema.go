@@ -126,7 +126,32 @@ func prepareEntity(ctx context.Context, conn *duckdb.Conn, p fold.Projection) (*
 	case "":
 		return makeEntity(ctx, conn, p)
 	}
-	return nil, fmt.Errorf("entity %s: %w: its declaration has changed (digest %.12s, in the file %.12s)", p.Entity(), ErrRebuild, p.Digest(), stored[0])
+	refused := fmt.Errorf("entity %s: %w: its declaration has changed (digest %.12s, in the file %.12s)", p.Entity(), ErrRebuild, p.Digest(), stored[0])
+	return makeAnew(ctx, conn, p, stored[1], refused)
+}
+
+// makeAnew makes the table of an entity whose declaration has changed before anything was applied; refused is the error about one of which something was.
+func makeAnew(ctx context.Context, conn *duckdb.Conn, p fold.Projection, base string, refused error) (*table, error) {
+	used := false
+	err := rowsOf(ctx, conn, `SELECT 1 FROM millrace.positions WHERE next > 0 LIMIT 1`, nil, func([]driver.Value) error {
+		used = true
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if used {
+		return nil, refused
+	}
+	for _, s := range []string{"DROP VIEW IF EXISTS silver." + quote(p.Entity()), "DROP TABLE IF EXISTS silver_base." + quote(base)} {
+		if err := execute(ctx, conn, s); err != nil {
+			return nil, err
+		}
+	}
+	if err := execute(ctx, conn, `DELETE FROM millrace.entities WHERE entity = ?`, p.Entity()); err != nil {
+		return nil, err
+	}
+	return makeEntity(ctx, conn, p)
 }
 
 func makeEntity(ctx context.Context, conn *duckdb.Conn, p fold.Projection) (*table, error) {

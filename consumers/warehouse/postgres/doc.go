@@ -31,7 +31,7 @@
 //     was lost, the position tells at the next try: the batch is refused with consumers.ErrPosition, or it was never applied.
 //   - A process that is frozen in mid-commit keeps nobody waiting: a claim ends its connection (claim.go).
 //   - A declaration that has changed is followed in place where rows can follow: columns are added, types widened, a column is never
-//     dropped (evolve.go). Anything else is another generation: Open refuses it with ErrRebuild.
+//     dropped (evolve.go). Anything else is another generation: Open refuses it with ErrRebuild, unless nothing was applied yet.
 //
 // Each lane writes on a connection of its own, in one round trip a batch: everything from BEGIN to COMMIT is sent while the rows are still
 // being made (burst.go). Rows go by binary COPY into a staging table that is the connection's own, and from there into silver, in the order

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -29,7 +30,29 @@ func (w *Warehouse) prepareEntity(ctx context.Context, tx pgx.Tx, p fold.Project
 	if s.digest == p.Digest() {
 		return false, nil
 	}
-	return true, w.evolve(ctx, tx, p, s)
+	err = w.evolve(ctx, tx, p, s)
+	if !errors.Is(err, ErrRebuild) {
+		return true, err
+	}
+	var used bool
+	if failed := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+w.space.millrace+".positions WHERE next > 0)").Scan(&used); failed != nil || used {
+		return true, errors.Join(err, failed)
+	}
+	return true, w.makeAnew(ctx, tx, p, s)
+}
+
+// makeAnew makes the table of an entity whose declaration has changed before anything was applied.
+func (w *Warehouse) makeAnew(ctx context.Context, tx pgx.Tx, p fold.Projection, s storedEntity) error {
+	for _, step := range []string{
+		"DROP VIEW IF EXISTS " + w.space.silver + "." + quote(identifier(p.Entity())), "DROP TABLE IF EXISTS " + w.space.base + "." + quote(s.name)} {
+		if _, err := tx.Exec(ctx, step); err != nil {
+			return fmt.Errorf("make the table of %s anew, which nothing was applied to: %w", p.Entity(), err)
+		}
+	}
+	if _, err := tx.Exec(ctx, "DELETE FROM "+w.space.millrace+".entities WHERE entity = $1", p.Entity()); err != nil {
+		return err
+	}
+	return w.makeEntity(ctx, tx, p)
 }
 
 func (w *Warehouse) makeEntity(ctx context.Context, tx pgx.Tx, p fold.Projection) error {

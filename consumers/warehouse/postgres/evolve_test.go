@@ -138,7 +138,8 @@ func TestADeclarationThatRowsCannotFollowNeedsARebuild(t *testing.T) {
 func TestAColumnThatComesBackNeedsARebuild(t *testing.T) {
 	t.Parallel()
 	cfg := Config{URL: server(t), Projections: []fold.Projection{tell(t, "a int", "b int")}}
-	openAt(t, cfg)
+	w := openAt(t, cfg)
+	commit(t, w, fold.Commit{TopicPartition: items, Epoch: claim(t, w, items).Epoch, From: 0, Next: 1})
 	cfg.Projections = []fold.Projection{tell(t, "a int")}
 	openAt(t, cfg)
 	openAt(t, cfg) // the same again

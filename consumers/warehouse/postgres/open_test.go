@@ -77,7 +77,8 @@ func TestAChangedDeclarationNeedsARebuild(t *testing.T) {
 	t.Parallel()
 	url := server(t)
 	open := func(p ...fold.Projection) *Warehouse { return openAt(t, Config{URL: url, Projections: p}) }
-	open(orders)
+	was, before := open(orders), consumers.TopicPartition{Topic: "before"}
+	commit(t, was, fold.Commit{TopicPartition: before, Epoch: claim(t, was, before).Epoch, From: 0, Next: 1})
 	open(orders) // the same again
 	changed := orders
 	changed.digest = "fedcba9876543210"
