@@ -90,7 +90,7 @@ func (v *supervisor) run(ctx context.Context) error {
 			v.s.show(v.now, err)
 			return err
 		} else {
-			err = fmt.Errorf("Kafka has not said yet which generation serves (topic %s); it is asked until it does: see that kafka.brokers is reached, and nothing else need be done: %w",
+			err = fmt.Errorf("which generation serves is not known yet: it is on topic %s of Kafka, which is asked until it answers: see that kafka.brokers is reached, and nothing else need be done: %w",
 				rebuild.Topic(v.s.cfg.Name), err)
 		}
 		if err != nil {
