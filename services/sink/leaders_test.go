@@ -166,8 +166,9 @@ func TestARollbackThatWouldLoseWhatWasRedrivenIsRefused(t *testing.T) {
 	}
 }
 
-// A leader that has just begun does not know yet what the former generation has in quarantine: it refuses a rollback until it does.
-func TestANewLeaderDoesNotRollBackBeforeItKnowsWhatWasRedriven(t *testing.T) {
+// A leader that has just begun does not know yet what the former generation has in quarantine: it refuses a rollback until it does, and until that one has
+// followed what was decided since.
+func TestPromise8_ANewLeaderDoesNotRollBackBeforeItKnowsWhatWasRedriven(t *testing.T) {
 	t.Parallel()
 	v := newVault(t)
 	v.open(100)
@@ -184,8 +185,19 @@ func TestANewLeaderDoesNotRollBackBeforeItKnowsWhatWasRedriven(t *testing.T) {
 	letIn := v.keepOut(rebuild.Group(v.name, 1))
 	v.run(v.cfg, v.declare(""))
 	v.refusedWith("does not follow accounts/")
+	want := fmt.Sprint(v.generation(2, "").States("account"))
 	letIn()
-	v.refusedWith("were redriven")
+	eventually(v.t, "the rollback", func() error {
+		a, err := rebuild.Open(v.name, v.kafka...).Ask(t.Context(), rebuild.Request{Action: rebuild.Rollback})
+		if err == nil && !a.OK {
+			err = errors.New(a.Reason)
+		}
+		return err
+	})
+	v.over("rolled-back")
+	if got := fmt.Sprint(v.generation(1, "").States("account")); got != want {
+		t.Errorf("a rollback shows %s, it was %s", got, want)
+	}
 }
 
 // keepOut keeps everybody out of a group until the function that it returns is called.

@@ -127,10 +127,9 @@ func TestVerdictOfTheOldCursorIsAskedForOnce(t *testing.T) {
 	w.write(80)
 	w.publishAll()
 	forgotten := w.forget()
-	before := w.events()
 	w.write(160)
 	dump := old.Dump(t, db.DSN)
-	w.publish(func(s relay.Status) bool { return s.Seq > before+50 })
+	w.publishSome()
 
 	fresh := harness.PostgresServer(t, harness.PostgresOptions{Settings: settings})
 	target := fresh.Database(t)

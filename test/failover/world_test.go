@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,8 @@ type world struct {
 	admin   *kadm.Client
 	// cursorEvery is how old a cursor may grow; 0: the default.
 	cursorEvery time.Duration
+	// page is the most rows of a page; 0: 40.
+	page int
 	// delivery is how relays publish; empty: the default.
 	delivery relay.Delivery
 }
@@ -187,7 +190,7 @@ func (w *world) parkOne(key string) {
 
 func (w *world) config() relay.Config {
 	return relay.Config{
-		Outbox: w.name, Postgres: w.dsn, Kafka: []kgo.Opt{kgo.SeedBrokers(w.brokers...)}, Registry: &ids{}, PageSize: 40, Delivery: w.delivery, CursorInterval: w.cursorEvery,
+		Outbox: w.name, Postgres: w.dsn, Kafka: []kgo.Opt{kgo.SeedBrokers(w.brokers...)}, Registry: &ids{}, PageSize: cmp.Or(w.page, 40), Delivery: w.delivery, CursorInterval: w.cursorEvery,
 		Topics: map[string]relay.Topic{w.topic: {Partitions: partitions}}, PollMax: 20 * time.Millisecond,
 		RetryMin: 20 * time.Millisecond, RetryMax: 200 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	}
@@ -251,6 +254,18 @@ func (w *world) publish(ready func(relay.Status) bool) {
 	if err := r.stop(); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// publishSome stops a relay in the middle of a backlog, some 50 events further on: with pages so small that it is not through before it is stopped.
+func (w *world) publishSome() {
+	w.t.Helper()
+	p, err := relay.Inspect(w.t.Context(), w.config())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.page = 4
+	w.publish(func(s relay.Status) bool { return s.Seq > p.Seq+50 })
+	w.page = 0
 }
 
 // publishAll runs a relay until nothing is left.
