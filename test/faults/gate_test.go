@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"strconv"
 	"testing"
@@ -45,12 +46,13 @@ func openGate(t *testing.T, name string, port int, upstream string) *gate {
 // cut ends every connection and refuses new ones until mend.
 func (g *gate) cut() { g.proxy.Stop() }
 
-// mend lets connections through again.
+// mend lets connections through again. While the gate is shut, whoever looks for a free port may hold its port for a moment.
 func (g *gate) mend() {
 	g.t.Helper()
-	if err := g.proxy.Start(); err != nil {
-		g.t.Fatalf("open the gate to %s: %v", g.proxy.Name, err)
-	}
+	eventually(g.t, "the gate to "+g.proxy.Name+" to open", func() (bool, string) {
+		err := g.proxy.Start()
+		return err == nil, fmt.Sprint(err)
+	})
 }
 
 // reset ends every connection once.
