@@ -131,9 +131,11 @@ func (s *snapshot) read(ctx context.Context, l *layout, segment *scorch.SegmentS
 					d.key = string(value[len(prefix):])
 				}
 			case stateField:
-				d.state = bytes.Clone(value)
+				if mine {
+					d.state = bytes.Clone(value)
+				}
 			}
-			return mine
+			return true // to stop at _id, zapx 17.2.3 puts what it reads with into its pool twice: two who read then share it
 		})
 		if err != nil {
 			return nil, err
