@@ -26,19 +26,7 @@ func TestAFormerLeaderWritesNothing(t *testing.T) {
 	var terms []*Term
 	for range 2 {
 		l := NewLog(LogConfig{Sink: sink, Kafka: kafka})
-		running, stop := context.WithCancel(ctx)
-		done := make(chan struct{})
-		go func() { defer close(done); l.Run(running) }()
-		t.Cleanup(func() { stop(); <-done })
-		if err := l.Ensure(ctx); err != nil {
-			t.Fatal(err)
-		}
-		term, err := l.newTerm(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(term.cl.Close)
-		terms = append(terms, term)
+		terms = append(terms, leading(t, ctx, l))
 	}
 	if err := terms[0].Write(ctx, sound()); !errors.Is(err, ErrDeposed) {
 		t.Errorf("the former leader: %v", err)
@@ -149,4 +137,22 @@ func TestALogThatDoesNotReachBackNeedsSomebodyWhoKeeps(t *testing.T) {
 	if err := reaches(tp, 50, 49, true); err == nil || consumers.Classify(err) != consumers.Systemic {
 		t.Errorf("a hole: %v", err)
 	}
+}
+
+// leading follows a log, and begins a term on it.
+func leading(t *testing.T, ctx context.Context, l *Log) *Term {
+	t.Helper()
+	running, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); l.Run(running) }()
+	t.Cleanup(func() { stop(); <-done })
+	if err := l.Ensure(ctx); err != nil {
+		t.Fatal(err)
+	}
+	term, err := l.newTerm(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(term.cl.Close)
+	return term
 }

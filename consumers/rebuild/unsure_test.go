@@ -32,18 +32,7 @@ func TestPromise8_AWriteOfUnknownOutcomeEndsTheTerm(t *testing.T) {
 	t.Cleanup(cluster.Close)
 	ctx, kafka := limited(t), []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...)}
 	l := NewLog(LogConfig{Sink: "warehouse", Kafka: kafka})
-	running, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() { defer close(done); l.Run(running) }()
-	t.Cleanup(func() { stop(); <-done })
-	if err := l.Ensure(ctx); err != nil {
-		t.Fatal(err)
-	}
-	term, err := l.newTerm(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(term.cl.Close)
+	term := leading(t, ctx, l)
 	rec := sound()
 	rec.Rebuild.State = Planned
 	if err := term.Write(ctx, rec); err != nil {

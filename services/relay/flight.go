@@ -19,7 +19,7 @@ type flight struct {
 	err    error
 }
 
-// In a backlog a transaction takes several pages: for the brokers it is as much work as a thousand events, whatever is in it. Each page
+// In a backlog a transaction takes several pages: for the brokers it is as much work as some two thousand events, whatever is in it. Each page
 // brings its cursor; the last one counts.
 const (
 	pagesTogether = 4

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/internal/pace"
 )
 
 // maxServeTries bounds how often Serve looks anew because partitions were claimed, or the pointer moved, while it looked.
@@ -183,20 +184,9 @@ func (s *Sink) remove(ctx context.Context, names []string, removed *int64) error
 			return fold.ErrServing
 		}
 		*removed += n
-		if err := pause(ctx, time.Duration(len(part))*time.Second/time.Duration(s.removeRate)); err != nil {
+		if err := pace.Sleep(ctx, time.Duration(len(part))*time.Second/time.Duration(s.removeRate)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

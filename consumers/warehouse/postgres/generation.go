@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/internal/pace"
 )
 
 // The lock of the commits is waited for as long as a commit may take; commits that come later wait meanwhile. A view is asked for a short while, for
@@ -72,18 +73,9 @@ func (w *Warehouse) serve(ctx context.Context) error {
 		case time.Now().After(deadline):
 			return fmt.Errorf("%w: what reads its views does not end (see pg_stat_activity): %w", fold.ErrBehind, err)
 		}
-		if err := pause(ctx, servePause); err != nil {
+		if err := pace.Sleep(ctx, servePause); err != nil {
 			return err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }
 
@@ -225,7 +217,7 @@ func (w *Warehouse) awaitSnapshots(ctx context.Context, conn *pgx.Conn, deadline
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%w for a transaction that began before it had caught up (of user %q, pid %d; one of %d): end it, or let it end", fold.ErrBehind, left[0].user, left[0].pid, len(left))
 		}
-		if err := pause(ctx, snapshotPoll); err != nil {
+		if err := pace.Sleep(ctx, snapshotPoll); err != nil {
 			return err
 		}
 		var now []reader
