@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/internal/stored"
+	"github.com/millrace/millrace/consumers/projection"
 )
 
 const (
@@ -44,7 +45,7 @@ type got struct {
 	Seq    int64  `json:"_seq_no"`
 	Term   int64  `json:"_primary_term"`
 	Source struct {
-		State []byte `json:"_state"`
+		State heldState `json:"_state"`
 	} `json:"_source"`
 	Error *cause `json:"error"`
 }
@@ -101,13 +102,33 @@ func getAll[T any](ctx context.Context, s *Sink, l *layout, keys []string, field
 	return answer.Docs, nil
 }
 
-// state is the state of the key whose document was asked for.
+// state is the state of the key whose document was asked for. A document that holds none is a stranger's: nothing is known of the key then, not even a version, and
+// the next event begins as that of a key whose document somebody removed. Verifying finds both.
 func (l *layout) state(d *got, key string) (state fold.Stored, found bool, err error) {
 	if err := d.other(key); err != nil || !d.Found {
 		return state, false, err
 	}
-	state, err = stored.Decode(l.Columns, d.Source.State)
-	return state, err == nil, err
+	state, _ = d.Source.State.decode(l.Columns)
+	return state, true, nil
+}
+
+// heldState is the state in a document, as anybody may have written it.
+type heldState []byte
+
+// UnmarshalJSON takes what Encode wrote; what is no such text holds no state, and keeps nobody from reading the other documents of an answer.
+func (h *heldState) UnmarshalJSON(text []byte) error {
+	var state []byte
+	if json.Unmarshal(text, &state) != nil {
+		state = nil
+	}
+	*h = state
+	return nil
+}
+
+// decode reads the state; false if there is none that the sink wrote.
+func (h heldState) decode(columns []projection.Column) (fold.Stored, bool) {
+	st, err := stored.Decode(columns, h)
+	return st, err == nil
 }
 
 // other is the error of an answer that is not about the document of a key.

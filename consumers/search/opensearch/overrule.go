@@ -84,7 +84,7 @@ func (b *bulk) unjustly(ctx context.Context, items []item) (left []item, err err
 			return nil, fmt.Errorf("key %q: %w", keys[i], err)
 		case found && (held.Version > it.change.Version || held.Version == it.change.Version && b.versions == newer):
 			continue
-		case found:
+		case docs[i].Found:
 			it.at = &place{docs[i].Seq, docs[i].Term}
 		default:
 			it.at = &place{}

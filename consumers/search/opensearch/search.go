@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/millrace/millrace/consumers/internal/stored"
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/consumers/search"
 )
@@ -76,8 +75,8 @@ type hits struct {
 		Hits  []struct {
 			Score  *float64 `json:"_score"`
 			Source struct {
-				State []byte `json:"_state"`
-				Key   string `json:"_key"`
+				State heldState `json:"_state"`
+				Key   string    `json:"_key"`
 			} `json:"_source"`
 		} `json:"hits"`
 	} `json:"hits"`
@@ -110,7 +109,7 @@ func (s *Sink) ask(ctx context.Context, l *layout, question object) (*search.Res
 	if answer.Shards.Failed > 0 {
 		return nil, fmt.Errorf("search: %d parts of the index did not answer", answer.Shards.Failed)
 	}
-	return l.result(&answer)
+	return l.result(&answer), nil
 }
 
 // refusal says in the words of package search what the server refuses.
@@ -128,12 +127,12 @@ func refusal(err error) error {
 	return fmt.Errorf("search: %w", err)
 }
 
-func (l *layout) result(answer *hits) (*search.Result, error) {
+func (l *layout) result(answer *hits) *search.Result {
 	out := &search.Result{Total: answer.Hits.Total.Value, Hits: make([]search.Hit, 0, len(answer.Hits.Hits))}
 	for _, h := range answer.Hits.Hits {
-		state, err := stored.Decode(l.Columns, h.Source.State)
-		if err != nil {
-			return nil, fmt.Errorf("search: document %q: %w", h.Source.Key, err)
+		state, ours := h.Source.State.decode(l.Columns)
+		if !ours {
+			continue // a stranger's, which verifying finds: it keeps nobody from what is right
 		}
 		hit := search.Hit{Key: h.Source.Key, Version: state.Version, Fields: projection.Document(l.Columns, state.Values)}
 		if h.Score != nil {
@@ -141,5 +140,5 @@ func (l *layout) result(answer *hits) (*search.Result, error) {
 		}
 		out.Hits = append(out.Hits, hit)
 	}
-	return out, nil
+	return out
 }

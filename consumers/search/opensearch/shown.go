@@ -13,7 +13,6 @@ import (
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
-	"github.com/millrace/millrace/consumers/internal/stored"
 	"github.com/millrace/millrace/consumers/projection"
 )
 
@@ -53,31 +52,37 @@ func (s *Sink) shownPart(ctx context.Context, l *layout, keys []string, out map[
 		if !d.Found {
 			continue
 		}
-		if _, out[key], err = l.shown(d.Source); err != nil {
+		if _, out[key], err = l.shown(d.ID, d.Source); err != nil {
 			return fmt.Errorf("key %q: %w", key, err)
 		}
 	}
 	return nil
 }
 
-// shown is the state of a document as readers see it. Where somebody has changed what they see, and not the state beside it, the columns are what was made of them.
-func (l *layout) shown(source json.RawMessage) (key string, st fold.Stored, err error) {
+// shown is the state of a document as readers see it, and its key. Where somebody has changed what they see, and not the state beside it, the columns are what was made of them. A
+// document without a state is all a stranger's: it has no version, and what stands in it.
+func (l *layout) shown(id string, source json.RawMessage) (key string, st fold.Stored, err error) {
 	var mine struct {
-		State []byte `json:"_state"`
-		Key   string `json:"_key"`
+		State heldState       `json:"_state"`
+		Key   json.RawMessage `json:"_key"`
 	}
 	if err := json.Unmarshal(source, &mine); err != nil {
 		return "", st, fmt.Errorf("%w: %v", errAnswer, err)
 	}
-	if st, err = stored.Decode(l.Columns, mine.State); err != nil {
-		return "", st, err
+	if json.Unmarshal(mine.Key, &key) != nil || key == "" {
+		key = id // what is too long for an id is not found again, and shows as missing
 	}
-	written, err := l.appendDocument(nil, &fold.Change{Key: mine.Key, Stored: st})
+	st, ours := mine.State.decode(l.Columns)
+	if !ours {
+		st.State, err = l.seen(st.State, []byte("{}"), source)
+		return key, st, err
+	}
+	written, err := l.appendDocument(nil, &fold.Change{Key: key, Stored: st})
 	if err != nil || bytes.Equal(written, source) {
-		return mine.Key, st, err
+		return key, st, err
 	}
 	st.State, err = l.seen(st.State, written, source)
-	return mine.Key, st, err
+	return key, st, err
 }
 
 // seen is what readers see of a document that is not byte for byte as it was written: others write JSON in other ways.

@@ -65,6 +65,41 @@ func TestWhatIsShownIsWhatReadersSee(t *testing.T) {
 	r.want("loaded", r.versions("a", "b", "c"), "a:1 b:2 c:3")
 }
 
+// A document that a stranger has put in the place of the sink's holds no state: it is shown as it stands there, without a version, keeps nobody from what stands beside it, and gives way to
+// the next event, and to a repair.
+func TestADocumentWithoutAStateIsAStrangers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.claim()
+	r.commit(batch(0, 4, "a", state(1, "one"), "b", state(2, "two"), "c", state(3, "three"), "d", state(4, "four")))
+	index := path(r.layouts["item"].index)
+	r.strange(http.MethodPut, index+"/_doc/a", object{liveField: true, "sku": "strange"})
+	r.strange(http.MethodPut, index+"/_doc/b", object{liveField: true, keyField: "b", stateField: "bm9uZQ==", "sku": "strange"})
+	r.strange(http.MethodPut, index+"/_doc/e", object{liveField: true, "sku": "stray"})
+	r.want("found", r.finds("sku:strange")+"/"+r.finds("sku:three"), "/c")
+	ctx := context.Background()
+	for what, read := range map[string]func() (map[string]fold.Stored, error){
+		"snapshot": func() (map[string]fold.Stored, error) { return r.statesOf(ctx) },
+		"shown":    func() (map[string]fold.Stored, error) { return r.Shown(ctx, "item", []string{"a", "b", "c", "d", "e"}) },
+	} {
+		got, err := read()
+		if err != nil {
+			t.Fatal(what, err)
+		}
+		for key, sku := range map[string]string{"a": "strange", "b": "strange", "c": "three", "d": "four", "e": "stray"} {
+			if st := got[key]; !st.Exists || st.Values[1] != sku || (st.Version == 0) != strings.HasPrefix(sku, "str") {
+				t.Errorf("%s: %s is %+v", what, key, st)
+			}
+		}
+	}
+	r.commit(batch(4, 5, "a", state(5, "next")))
+	again := batch(5, 5, "b", state(2, "two"), "e", fold.Stored{}) // a repair; of e there is no event
+	again.Replace = true
+	r.commit(again)
+	r.want("versions", r.versions("a", "b", "e"), "a:5 b:2 e:-0")
+	r.want("found", r.finds("sku:next")+"/"+r.finds("sku:two")+"/"+r.finds("sku:strange")+"/"+r.finds("sku:stray"), "a/b//")
+}
+
 func (r *rig) statesOf(ctx context.Context) (map[string]fold.Stored, error) {
 	snap, err := r.Snapshot(ctx)
 	if err != nil {

@@ -113,7 +113,7 @@ func (s *snapshot) States(ctx context.Context, entity string, yield func(string,
 			return fmt.Errorf("read states of %s from opensearch: %w", entity, classify(err))
 		}
 		for _, h := range p.Hits.Hits {
-			key, state, err := l.shown(h.Source)
+			key, state, err := l.shown(h.ID, h.Source)
 			if err != nil {
 				return fmt.Errorf("read states of %s from opensearch: document %q: %w", entity, h.ID, err)
 			}
