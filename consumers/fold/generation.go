@@ -86,6 +86,14 @@ type Generational interface {
 	Remove(ctx context.Context) error
 }
 
+// Awaiter is a Generational whose Serve has to wait for readers that began before, as a transaction that is REPEATABLE READ keeps what it saw.
+type Awaiter interface {
+	Generational
+	// AwaitReaders waits until everybody has ended who reads when it is called, however long that takes, or until ctx ends. Who is to let a generation serve asks it before the one that
+	// serves is fenced, and nothing feeds that any more: then Serve has those left that began since. tell is called with whom it waits for, whenever that changes.
+	AwaitReaders(ctx context.Context, tell func(whom string)) error
+}
+
 var (
 	// ErrBehind says that a generation cannot serve yet: readers would step back in time.
 	ErrBehind = errors.New("the generation is behind the one that serves")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/millrace/millrace/consumers/fold"
 )
 
 // maxAge is how old a request may be that is carried out: nobody waits for it any more.
@@ -60,7 +62,7 @@ func (j *Job) consider(ctx context.Context, q *Request) (change func(*Record, *R
 		if b.State != Soaking {
 			return nil, fmt.Sprintf("the rebuild is %s: there is nothing to retire", b.State)
 		}
-		return func(_ *Record, b *Rebuild) { b.State, b.KeepUntil = Retiring, time.Now().UTC() }, ""
+		return func(_ *Record, b *Rebuild) { b.State, b.KeepUntil, b.RollingBack = Retiring, time.Now().UTC(), false }, ""
 	}
 	return nil, fmt.Sprintf("%q is not known", q.Action)
 }
@@ -130,6 +132,8 @@ func (j *Job) considerRollback(ctx context.Context, b *Rebuild) (change func(*Re
 		return nil, fmt.Sprintf("the rebuild is %s, and the former generation serves still: abort it", b.State)
 	case b.State != Soaking:
 		return nil, fmt.Sprintf("the rebuild is %s: it cannot be rolled back", b.State)
+	case b.RollingBack:
+		return nil, "it is being rolled back already: " + b.Reason
 	case b.Reason != "":
 		return nil, "the former generation does not follow: " + b.Reason
 	}
@@ -139,6 +143,9 @@ func (j *Job) considerRollback(ctx context.Context, b *Rebuild) (change func(*Re
 		return nil, err.Error()
 	case len(keys) > 0:
 		return nil, fmt.Sprintf("dead letters of %d keys were redriven or discarded since the swap, and the former generation does not have that: %q", len(keys), keys[0])
+	}
+	if _, waits := j.work.store.Sink().(fold.Awaiter); waits {
+		return func(_ *Record, b *Rebuild) { b.RollingBack = true }, ""
 	}
 	return func(_ *Record, b *Rebuild) { b.State, b.RolledBack = CuttingOver, true }, ""
 }

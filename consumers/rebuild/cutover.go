@@ -54,7 +54,7 @@ func (j *Job) swap(ctx context.Context, w *work) error {
 		return err
 	}
 	if g, ok := w.store.Sink().(fold.Generational); ok {
-		if err := g.Serve(ctx); err != nil {
+		if err := j.serve(ctx, g); err != nil {
 			return fmt.Errorf("let generation %d serve: %w", w.n, err)
 		}
 	}
@@ -72,20 +72,15 @@ func (j *Job) giveUp(ctx context.Context, w *work, why error) error {
 	}
 	j.tried = time.Now()
 	if j.swaps++; j.swaps < swapTries {
+		if _, ok := w.store.Sink().(fold.Awaiter); ok && errors.Is(why, fold.ErrBehind) {
+			return j.retreat(ctx, w, why)
+		}
 		return why
 	}
-	err := j.serving(ctx, func(s Store) error {
-		if g, ok := s.Sink().(fold.Generational); ok {
-			return g.Serve(ctx) // whether the other serves after what has failed is not known
-		}
-		return nil
-	})
-	if err != nil {
-		return errors.Join(why, fmt.Errorf("let generation %d serve on: %w", j.rec.Serving, err))
+	if err := j.serveOn(ctx, w); err != nil {
+		return errors.Join(why, err)
 	}
-	w.store.Effects(false)
 	j.swaps = 0
-	j.drop()
 	j.log.Error("the swap is given up; what served serves on", "generation", j.rec.Serving, "err", why)
 	return j.move(ctx, func(_ *Record, b *Rebuild) {
 		b.Reason = "the swap was given up: " + why.Error()
@@ -96,6 +91,22 @@ func (j *Job) giveUp(ctx context.Context, w *work, why error) error {
 		b.State = Refused
 		b.Reason = fmt.Sprintf("the swap was given up, and readers are where they were: when its reason has passed, have it tried again (millrace rebuild accept %s), or abort: %v", j.cfg.Sink, why)
 	})
+}
+
+// serveOn has the generation go on that served before a swap, and lets go of the other one.
+func (j *Job) serveOn(ctx context.Context, w *work) error {
+	err := j.serving(ctx, func(s Store) error {
+		if g, ok := s.Sink().(fold.Generational); ok {
+			return g.Serve(ctx) // whether the other serves after what has failed is not known
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("let generation %d serve on: %w", j.rec.Serving, err)
+	}
+	w.store.Effects(false)
+	j.drop()
+	return nil
 }
 
 var errCutOver = errors.New("the generation that is to serve did not come up with the other in time")

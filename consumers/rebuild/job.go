@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -42,9 +43,11 @@ type Job struct {
 	term     *Term
 	adm      *kadm.Client
 	rec      Record
-	work     *work               // the generation beside the one that serves; nil if there is none
-	task     *task               // what is going on beside the ticks; nil if nothing is
-	compared *compare.Comparison // by the task
+	work     *work                  // the generation beside the one that serves; nil if there is none
+	task     *task                  // what is going on beside the ticks; nil if nothing is
+	compared *compare.Comparison    // by the task
+	took     time.Duration          // that it took
+	awaited  atomic.Pointer[string] // whom the task waits for; nil for nobody
 	lag      *lagging
 	rate     rating
 	whole    average // of what is built

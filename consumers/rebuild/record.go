@@ -71,6 +71,8 @@ type Rebuild struct {
 	SwappedAt time.Time `json:"swapped_at,omitzero"`
 	KeepUntil time.Time `json:"keep_until,omitzero"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
+	// RollingBack says that a rollback was asked for, and that it waits for those who read the store: Reason says for whom. New serves until then.
+	RollingBack bool `json:"rolling_back,omitempty"`
 	// RolledBack says that Old serves again.
 	RolledBack bool `json:"rolled_back,omitempty"`
 	// Outcome is set at the end: done, rolled-back, aborted.

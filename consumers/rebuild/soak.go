@@ -13,7 +13,7 @@ import (
 
 // soak has the former generation follow, so that a rollback is no step back in time, until it is retired.
 func (j *Job) soak(ctx context.Context) error {
-	if !time.Now().Before(j.rec.Rebuild.KeepUntil) {
+	if b := j.rec.Rebuild; !b.RollingBack && !time.Now().Before(b.KeepUntil) {
 		return j.move(ctx, func(_ *Record, b *Rebuild) { b.State, b.Reason = Retiring, "" })
 	}
 	w, err := j.ensure(ctx, j.rec.Rebuild.Old)
@@ -22,6 +22,9 @@ func (j *Job) soak(ctx context.Context) error {
 	}
 	w.feed.pace.free()
 	crashpoint.Reach(pointFollowed)
+	if j.rec.Rebuild.RollingBack {
+		return j.rollBack(ctx, w)
+	}
 	if j.rec.Rebuild.Reason != "" {
 		return j.move(ctx, func(_ *Record, b *Rebuild) { b.Reason = "" })
 	}

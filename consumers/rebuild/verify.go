@@ -40,7 +40,7 @@ func (j *Job) verify(ctx context.Context) error {
 			return j.anew(err)
 		}
 		w.feed.pace.free()
-		rec := j.rec
+		rec, began := j.rec, time.Now()
 		j.task = begin(ctx, func(ctx context.Context) (err error) {
 			if j.compared = incomparable(); len(rec.Rebuild.Recreated) == 0 {
 				j.compared, err = j.compare(ctx, w, rec)
@@ -48,15 +48,18 @@ func (j *Job) verify(ctx context.Context) error {
 			if err == nil {
 				err = w.store.Prepare(ctx)
 			}
+			j.took = time.Since(began)
+			if err == nil && rec.Rebuild.swaps(j.compared) {
+				err = j.awaitReaders(ctx, w)
+			}
 			return err
 		})
 		return nil
 	case !j.task.ended():
 		w.feed.pace.free()
-		return nil
+		return j.sayAwaited(ctx)
 	}
 	err = j.task.err
-	took := time.Since(j.task.began)
 	j.task = nil
 	if err != nil {
 		return fmt.Errorf("compare the generations: %w", err)
@@ -66,7 +69,13 @@ func (j *Job) verify(ctx context.Context) error {
 			return j.anew(err) // what differs may be what was decided since
 		}
 	}
-	return j.judge(ctx, j.compared, took)
+	return j.judge(ctx, j.compared)
+}
+
+// swaps says whether what a comparison shows lets the new generation serve without a person's word.
+func (b *Rebuild) swaps(c *compare.Comparison) bool {
+	_, timed := b.Options.since() // history was left out on purpose: what that makes different is shown, and for a person to accept
+	return c.Equal || (c.Acceptable || timed) && b.Options.AcceptChanges
 }
 
 // anew has the generation beside begun anew, so that it follows what was decided about dead letters (settle.go).
@@ -77,17 +86,18 @@ func (j *Job) anew(err error) error {
 	return err
 }
 
-// judge goes on from a comparison, which took so long.
-func (j *Job) judge(ctx context.Context, c *compare.Comparison, took time.Duration) error {
+// judge goes on from a comparison.
+func (j *Job) judge(ctx context.Context, c *compare.Comparison) error {
 	crashpoint.Reach(pointCompared)
+	swaps := j.rec.Rebuild.swaps(c)
 	if _, timed := j.rec.Rebuild.Options.since(); timed {
-		c.Acceptable = true // history was left out on purpose: what that makes different is shown, and for a person to accept
+		c.Acceptable = true
 	}
 	return j.move(ctx, func(rec *Record, b *Rebuild) {
 		b.Comparison, b.Reason = c, ""
-		rec.Generations[b.New].Compared = took
+		rec.Generations[b.New].Compared = j.took
 		switch {
-		case c.Equal || c.Acceptable && b.Options.AcceptChanges:
+		case swaps:
 			b.State = CuttingOver
 		case len(b.Recreated) > 0:
 			b.State = Refused

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/internal/crashpoint"
@@ -31,14 +30,13 @@ func (w *work) over() <-chan struct{} {
 // task is something that goes on beside the ticks.
 type task struct {
 	cancel context.CancelFunc
-	began  time.Time
 	done   chan struct{}
 	err    error // when done
 }
 
 func begin(ctx context.Context, f func(context.Context) error) *task {
 	ctx, cancel := context.WithCancel(ctx)
-	t := &task{cancel: cancel, began: time.Now(), done: make(chan struct{})}
+	t := &task{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(t.done)
 		t.err = f(ctx)

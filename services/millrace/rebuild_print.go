@@ -47,8 +47,8 @@ func (d *rebuilt) standing(rec *rebuild.Record, r *rebuild.Rebuild, now time.Tim
 		return fmt.Sprintf("generation %d serves again; generation %d is removed", rec.Serving, r.New)
 	case r != rec.Rebuild:
 		return fmt.Sprintf("the rebuild was %s%s; generation %d serves, as before", r.Outcome, because(r.Reason), rec.Serving)
-	case r.State == rebuild.Soaking:
-		return fmt.Sprintf("generation %d serves since %s%s; generation %d follows until %s", r.New, moments(r.SwappedAt), took, r.Old, moments(r.KeepUntil))
+	case r.State == rebuild.Soaking && !r.RollingBack:
+		return fmt.Sprintf("generation %d serves since %s%s; generation %d follows until %s%s", r.New, moments(r.SwappedAt), took, r.Old, moments(r.KeepUntil), because(r.Reason))
 	case r.State == rebuild.Refused:
 		return fmt.Sprintf("generation %d is built and does not serve%s", r.New, because(r.Reason))
 	case r.State == rebuild.Failed:

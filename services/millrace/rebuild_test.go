@@ -68,7 +68,8 @@ func TestWhenARebuildIsOver(t *testing.T) {
 		{rebuild.Start, rebuild.Record{Last: &rebuild.Rebuild{ID: "another", Outcome: "done"}}, true, false},
 		{rebuild.Accept, in(rebuild.Verifying), false, false},
 		{rebuild.Accept, in(rebuild.Soaking), true, true},
-		{rebuild.Rollback, in(rebuild.Soaking), false, false},
+		{rebuild.Rollback, rebuild.Record{Rebuild: &rebuild.Rebuild{ID: "r", State: rebuild.Soaking, RollingBack: true}}, false, false},
+		{rebuild.Rollback, in(rebuild.Soaking), true, false}, // it was given up
 		{rebuild.Rollback, in(rebuild.Retiring), false, false},
 		{rebuild.Rollback, was("rolled-back"), true, true},
 		{rebuild.Rollback, was("done"), true, false},
@@ -120,6 +121,10 @@ func TestProgressOfARebuild(t *testing.T) {
 	// A rollback goes the other way.
 	r = &rebuild.Rebuild{State: rebuild.CuttingOver, Old: 1, New: 2, RolledBack: true}
 	if got := progressText(r, noon); got != "swapping generation 2 for 1" {
+		t.Error(got)
+	}
+	r = &rebuild.Rebuild{State: rebuild.Soaking, Old: 1, New: 2, RollingBack: true, Reason: "a report reads"}
+	if got := progressText(r, noon); got != "generation 1 is about to serve again, waits: a report reads" {
 		t.Error(got)
 	}
 	// Events come while it builds: no more than all of it is ever done.

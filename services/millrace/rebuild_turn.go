@@ -290,6 +290,9 @@ func reached(rec *rebuild.Record, r *rebuild.Rebuild, action rebuild.Action) (ov
 	case rebuild.Refused:
 		return forward(action), false
 	case rebuild.Soaking:
+		if action == rebuild.Rollback {
+			return !r.RollingBack, false // it was given up
+		}
 		over = forward(action) && action != rebuild.Finish
 		return over, over
 	}

@@ -101,6 +101,9 @@ func stateText(r *rebuild.Rebuild) string {
 		}
 		return fmt.Sprintf("swapping generation %d for %d", from, to)
 	case rebuild.Soaking:
+		if r.RollingBack {
+			return fmt.Sprintf("generation %d is about to serve again", r.Old)
+		}
 		return fmt.Sprintf("generation %d serves, %d follows", r.New, r.Old)
 	case rebuild.Retiring:
 		return "removing what does not serve"

@@ -35,7 +35,7 @@ func init() {
 				return backend{}, err
 			}
 			if on, ok := tapped.Load(cfg.Path); ok {
-				return backend{sink: &tap{m, on.(*taps), max(cfg.generation, 1)}}, nil
+				return backend{sink: on.(*taps).on(m, max(cfg.generation, 1))}, nil
 			}
 			return backend{sink: m}, nil
 		}}

@@ -17,6 +17,17 @@ type taps struct {
 	serve             func(ctx context.Context, n int) error
 	// committed is called behind a commit: its error comes back although everything is stored.
 	committed func(n int, c fold.Commit) error
+	// await, where set, makes the stores such as wait for their readers.
+	await func(ctx context.Context, n int, tell func(string)) error
+}
+
+// on is a store with taps.
+func (t *taps) on(m *sinktest.Memory, n int) fold.Sink {
+	one := &tap{m, t, n}
+	if t.await != nil {
+		return awaitingTap{one}
+	}
+	return one
 }
 
 var tapped sync.Map // *taps by path
@@ -83,4 +94,13 @@ func (m *tap) Serve(ctx context.Context) error {
 		}
 	}
 	return m.Memory.Serve(ctx)
+}
+
+// awaitingTap is a tap of a store whose readers have to be waited for.
+type awaitingTap struct{ *tap }
+
+var _ fold.Awaiter = awaitingTap{}
+
+func (m awaitingTap) AwaitReaders(ctx context.Context, tell func(string)) error {
+	return m.on.await(ctx, m.n, tell)
 }

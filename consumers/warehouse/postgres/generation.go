@@ -29,7 +29,8 @@ var errServed = errors.New("another generation serves since a moment ago")
 // Serve implements fold.Generational: it leads the views of readers to the tables of this generation, all in one transaction.
 //
 // A reader that is REPEATABLE READ finds the newest tables by the views, and sees their rows as of its own beginning. So a reader that began while this
-// generation was not as far as the one that serves would step back. They are waited for first, up to Config.ServePatience; then it is ErrBehind.
+// generation was not as far as the one that serves would step back. They are waited for first, up to Config.ServePatience or as long as ctx lets it; then it is ErrBehind.
+// AwaitReaders has waited for most of them before.
 //
 // Promise 8: positions are compared in the step that swaps, while no commit is at work.
 func (w *Warehouse) Serve(ctx context.Context) error {
@@ -47,6 +48,9 @@ func (w *Warehouse) serve(ctx context.Context) error {
 	}
 	defer func() { _ = hangUp(conn) }()
 	deadline := time.Now().Add(w.cfg.ServePatience)
+	if over, ok := ctx.Deadline(); ok && over.Before(deadline) {
+		deadline = time.Now().Add(time.Until(over) * 3 / 4) // so that there is time to say whom it waits for
+	}
 	for first := true; ; first = false {
 		old, err := w.servingOf(ctx, conn)
 		if err != nil || old == w.space.generation {
@@ -56,7 +60,7 @@ func (w *Warehouse) serve(ctx context.Context) error {
 			return err
 		}
 		if first {
-			if err := w.awaitSnapshots(ctx, conn, deadline); err != nil {
+			if err := w.awaitSnapshots(ctx, conn, deadline, func(string) {}); err != nil {
 				return err
 			}
 		}
@@ -210,13 +214,15 @@ func readers(ctx context.Context, conn *pgx.Conn) ([]reader, error) {
 	})
 }
 
-// awaitSnapshots waits until every snapshot that is open now is gone, as CREATE INDEX CONCURRENTLY does.
-func (w *Warehouse) awaitSnapshots(ctx context.Context, conn *pgx.Conn, deadline time.Time) error {
+// awaitSnapshots waits until every snapshot that is open now is gone, as CREATE INDEX CONCURRENTLY does. The zero deadline is none.
+func (w *Warehouse) awaitSnapshots(ctx context.Context, conn *pgx.Conn, deadline time.Time, tell func(whom string)) error {
 	left, err := readers(ctx, conn)
 	for err == nil && len(left) > 0 {
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%w for a transaction that began before it had caught up (of user %q, pid %d; one of %d): end it, or let it end", fold.ErrBehind, left[0].user, left[0].pid, len(left))
+		whom := fmt.Sprintf("a transaction that began before it had caught up (of user %q, pid %d; one of %d)", left[0].user, left[0].pid, len(left))
+		if !deadline.IsZero() && time.Now().After(deadline) {
+			return fmt.Errorf("%w for %s: end it, or let it end", fold.ErrBehind, whom)
 		}
+		tell(whom)
 		if err := pace.Sleep(ctx, snapshotPoll); err != nil {
 			return err
 		}
@@ -225,4 +231,20 @@ func (w *Warehouse) awaitSnapshots(ctx context.Context, conn *pgx.Conn, deadline
 		left = slices.DeleteFunc(left, func(r reader) bool { return !slices.Contains(now, r) })
 	}
 	return err
+}
+
+var _ fold.Awaiter = (*Warehouse)(nil)
+
+// AwaitReaders implements fold.Awaiter.
+func (w *Warehouse) AwaitReaders(ctx context.Context, tell func(whom string)) error {
+	if err := w.enter(); err != nil {
+		return err
+	}
+	defer w.leave()
+	conn, err := w.dial(ctx)
+	if err == nil {
+		defer func() { _ = hangUp(conn) }()
+		err = w.awaitSnapshots(ctx, conn, time.Time{}, tell)
+	}
+	return doing(err, "wait for those who read the warehouse before generation %d serves", w.space.generation)
 }

@@ -115,6 +115,54 @@ func TestPromise8ServeWaitsForReadersThatAreOlder(t *testing.T) {
 	}
 }
 
+// Who reads when it is asked is waited for and told of, however long that takes; who begins later is not.
+func TestReadersAreAwaitedBeforeServe(t *testing.T) {
+	t.Parallel()
+	dsn := server(t)
+	build(t, Config{URL: dsn}, 1, "old", orders)
+	w := build(t, Config{URL: dsn, ServePatience: time.Millisecond}, 2, "new", orders)
+	reader, later := connect(t, dsn), connect(t, dsn)
+	run(t, reader, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	run(t, reader, "SELECT count(*) FROM pg_class")
+	pid := one[int](t, reader, "SELECT pg_backend_pid()")
+	told, done := make(chan string, 1), make(chan error, 1)
+	go func() {
+		done <- w.AwaitReaders(context.Background(), func(whom string) {
+			select {
+			case told <- whom:
+			default:
+			}
+		})
+	}()
+	select {
+	case whom := <-told:
+		if !strings.Contains(whom, fmt.Sprint("pid ", pid)) {
+			t.Errorf("it waits for %s", whom)
+		}
+	case err := <-done:
+		t.Fatal("it waits for nobody: ", err)
+	}
+	run(t, later, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	run(t, later, "SELECT count(*) FROM pg_class")
+	<-told // it looks again, and waits still
+	run(t, reader, "COMMIT")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := w.Serve(context.Background()); !errors.Is(err, fold.ErrBehind) {
+		t.Errorf("serve beside a reader that has begun since: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := w.AwaitReaders(ctx, func(string) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	run(t, later, "COMMIT")
+	if err := w.Serve(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A reader that holds a view is waited for, and then told of; others read on meanwhile.
 func TestServeGivesWayToReadersOfAView(t *testing.T) {
 	t.Parallel()
