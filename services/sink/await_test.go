@@ -18,8 +18,8 @@ type readers struct {
 	waited atomic.Int64
 }
 
-func (r *readers) come() { gone := make(chan struct{}); r.gone.Store(&gone) }
-func (r *readers) leave()  { close(*r.gone.Load()) }
+func (r *readers) come()  { gone := make(chan struct{}); r.gone.Store(&gone) }
+func (r *readers) leave() { close(*r.gone.Load()) }
 
 func (r *readers) await(ctx context.Context, _ int, tell func(string)) error {
 	r.waited.Add(1)
