@@ -20,6 +20,9 @@ type LogConfig struct {
 	// Sink is its name, and Kafka says how Kafka is reached. Both are required.
 	Sink  string
 	Kafka []kgo.Opt
+	// Lost is asked where the topic holds no record: which generation the store itself says to serve, and 0 or 1 for a sink that was never rebuilt. Somebody may have deleted the topic. nil: it is
+	// generation 1.
+	Lost func(ctx context.Context) (int, error)
 	// Process names this process in what it writes, for people.
 	Process string
 	// Logger gets a line for each change of state. Default: nothing is logged.
@@ -102,11 +105,48 @@ func (l *Log) follow(ctx context.Context, reached func()) error {
 	if err == nil {
 		err = r.read(ctx, odd)
 	}
+	if err == nil {
+		err = l.lost(ctx, r)
+	}
 	for ; err == nil; err = r.step(ctx, odd) {
 		reached()
 		l.publish(r)
 	}
 	return err
+}
+
+// spareNumbers are left out behind a record that is lost: it may have given them to generations of which something is left.
+const spareNumbers = 100
+
+// lost makes a record where there is none, and the store says that another generation than the first serves: readers must not be led back to what nobody has fed since.
+func (l *Log) lost(ctx context.Context, r *reader) error {
+	if r.view.record != nil || r.view.broken != nil || l.cfg.Lost == nil {
+		return nil
+	}
+	l.mu.Lock()
+	known := l.view != nil && l.view.record != nil
+	if known {
+		r.view.record = l.view.record // it was deleted under this process, which knows it
+	}
+	l.mu.Unlock()
+	if known {
+		return nil
+	}
+	asking, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	n, err := l.cfg.Lost(asking)
+	if err != nil || n <= 1 {
+		return err
+	}
+	r.view.record = Adopted(l.cfg.Sink, n)
+	l.log.Warn("the record of the sink's generations is gone, and the store says which one serves: it goes on with that, and the record is written anew. What a rebuild left behind that was "+
+		"under way is for you to remove", "topic", Topic(l.cfg.Sink), "generation", n)
+	return nil
+}
+
+// Adopted is the record of a sink whose own is lost.
+func Adopted(sink string, serving int) *Record {
+	return &Record{Sink: sink, Serving: serving, Newest: serving + spareNumbers, Generations: map[int]*Generation{}}
 }
 
 // ask names the reader whose client can be asked.

@@ -55,6 +55,8 @@ type kind struct {
 	check func(Config) error
 	// missing, where set, is why this program does not have it.
 	missing error
+	// serving asks the store itself which generation serves, and makes nothing; 0 if it has none. nil: it cannot be asked.
+	serving func(ctx context.Context, cfg Config) (int, error)
 	open    func(cfg Config, parts Parts, projections []fold.Projection, logger *slog.Logger) (backend, error)
 }
 
@@ -70,11 +72,11 @@ func (b backend) Close() error { return b.sink.Close() }
 var _ io.Closer = backend{}
 
 var kinds = map[string]kind{
-	"duckdb":     {role: Warehouse, needs: "path", bronze: true, serves: "sql", missing: noDuckDB, open: openDuckDB},
-	"bleve":      {role: Search, needs: "path", serves: "search", open: openBleve},
-	"opensearch": {role: Search, needs: "url", serves: "search", check: checkOpenSearch, open: openOpenSearch},
-	"postgres":   {role: Warehouse, needs: "url", bronze: true, serves: "sql", check: checkPostgres, open: openPostgres},
-	"redis":      {role: Cache, needs: "url", check: checkRedis, open: openRedis},
+	"duckdb":     {role: Warehouse, needs: "path", bronze: true, serves: "sql", missing: noDuckDB, open: openDuckDB, serving: servingDuckDB},
+	"bleve":      {role: Search, needs: "path", serves: "search", open: openBleve, serving: servingBleve},
+	"opensearch": {role: Search, needs: "url", serves: "search", check: checkOpenSearch, open: openOpenSearch, serving: servingOpenSearch},
+	"postgres":   {role: Warehouse, needs: "url", bronze: true, serves: "sql", check: checkPostgres, open: openPostgres, serving: servingPostgres},
+	"redis":      {role: Cache, needs: "url", check: checkRedis, open: openRedis, serving: servingRedis},
 	"webhook":    {role: Webhook, needs: "url", bronze: true, check: checkWebhook, open: openWebhook},
 }
 

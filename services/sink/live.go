@@ -47,7 +47,7 @@ func (s *Sink) supervise(ctx context.Context) error {
 	}
 	if len(s.parts.Kafka) > 0 && s.cfg.Rebuildable() == nil {
 		name, _ := os.Hostname()
-		v.log = rebuild.NewLog(rebuild.LogConfig{Sink: s.cfg.Name, Kafka: s.parts.Kafka, Process: fmt.Sprintf("%s/%d", name, os.Getpid()), Logger: s.logger})
+		v.log = rebuild.NewLog(rebuild.LogConfig{Sink: s.cfg.Name, Kafka: s.parts.Kafka, Lost: s.lost, Process: fmt.Sprintf("%s/%d", name, os.Getpid()), Logger: s.logger})
 		v.metrics = rebuild.NewMetrics(s.parts.Metrics, s.cfg.Name)
 		beside(func() { v.log.Run(ctx) })
 		beside(func() { v.campaign(ctx) })

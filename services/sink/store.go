@@ -244,6 +244,13 @@ func Serving(ctx context.Context, cfg Config, kafka []kgo.Opt) (Config, error) {
 		return cfg, fmt.Errorf("ask which generation of sink %s serves: %w", cfg.Name, err)
 	}
 	cfg.generation = rec.Serving
+	if rec.At.IsZero() { // the record may be lost
+		n, err := cfg.lost(ctx)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.generation = max(n, 1)
+	}
 	return cfg, nil
 }
 

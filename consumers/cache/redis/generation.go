@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace/millrace/consumers/cache"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/internal/pace"
 )
@@ -189,4 +190,21 @@ func (s *Sink) remove(ctx context.Context, names []string, removed *int64) error
 		}
 	}
 	return nil
+}
+
+// ServingGeneration is the generation that readers of a cache see: 1 before any other has served. It makes nothing.
+func ServingGeneration(ctx context.Context, url, prefix string) (n int, err error) {
+	names, err := cache.Names{Prefix: prefix}.WithDefaults()
+	if err != nil {
+		return 0, fmt.Errorf("redis: %w", err)
+	}
+	rdb, err := cache.Dial(url)
+	if err != nil {
+		return 0, fmt.Errorf("redis: %w", err)
+	}
+	defer func() { err = errors.Join(err, rdb.Close()) }()
+	if n, err = (&Sink{names: names, rdb: rdb}).serving(ctx); err != nil {
+		return 0, fmt.Errorf("ask which generation of cache %s serves: %w", names.Prefix, err)
+	}
+	return n, nil
 }

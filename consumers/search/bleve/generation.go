@@ -137,3 +137,12 @@ func (s *Sink) Remove(ctx context.Context) error {
 	}
 	return nil
 }
+
+// ServingGeneration is the generation of an index that has served last: 1 before any other has. It makes nothing.
+func ServingGeneration(path string) (int, error) {
+	n, err := place{path, 1}.serving()
+	if err != nil {
+		return 0, fmt.Errorf("read which generation of search index %s serves: %w", path, err)
+	}
+	return n, nil
+}

@@ -204,3 +204,19 @@ func (s *Sink) indices() []string {
 func (s *Sink) refreshAll(ctx context.Context) error {
 	return s.client.call(ctx, http.MethodPost, path(strings.Join(s.indices(), ","))+"/_refresh", nil, nil)
 }
+
+// ServingGeneration is the generation that readers' aliases lead to; 0 if there is none yet. It makes nothing.
+func ServingGeneration(ctx context.Context, cfg Config) (int, error) {
+	cfg = cfg.WithDefaults()
+	cl, err := newClient(cfg)
+	if err != nil {
+		return 0, fmt.Errorf("opensearch: %w", err)
+	}
+	defer cl.close()
+	s := &Sink{cfg: cfg, log: cfg.Logger, client: cl, names: names{prefix: cfg.Prefix, generation: 1}}
+	now, err := s.serving(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("ask which generation of the search indices %s serves: %w", cfg.Prefix, classify(err))
+	}
+	return now.generation(), nil
+}

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -119,3 +121,32 @@ func (c Config) validate() error {
 	}
 	return nil
 }
+
+// ServingGeneration is the generation of a warehouse of which there is a file; 0 if there is none. Of several, no file tells which one serves, and it is ErrSeveral with their names.
+func ServingGeneration(path string) (int, error) {
+	ext := filepath.Ext(path)
+	beside, err := filepath.Glob(globbed.Replace(strings.TrimSuffix(path, ext)) + ".g*" + globbed.Replace(ext))
+	if err != nil {
+		return 0, err
+	}
+	serving, found := 0, []string{}
+	if _, err := os.Stat(path); err == nil {
+		serving, found = 1, append(found, path)
+	}
+	for _, file := range beside {
+		n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(file, strings.TrimSuffix(path, ext)+".g"), ext))
+		if err == nil && n > 1 {
+			serving, found = n, append(found, file)
+		}
+	}
+	if len(found) > 1 {
+		return 0, fmt.Errorf("%w: %s", ErrSeveral, strings.Join(found, ", "))
+	}
+	return serving, nil
+}
+
+// globbed has the signs of a pattern mean themselves.
+var globbed = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+// ErrSeveral says that there are files of several generations.
+var ErrSeveral = errors.New("there are files of several generations")

@@ -248,3 +248,18 @@ func (w *Warehouse) AwaitReaders(ctx context.Context, tell func(whom string)) er
 	}
 	return doing(err, "wait for those who read the warehouse before generation %d serves", w.space.generation)
 }
+
+// ServingGeneration is the generation that readers of a warehouse see; 0 if there is no warehouse yet. It makes nothing.
+func ServingGeneration(ctx context.Context, cfg Config) (n int, err error) {
+	cfg = cfg.WithDefaults()
+	w := &Warehouse{cfg: cfg, space: spaceOf(cfg.Schema, 1)}
+	conn, err := w.dial(ctx)
+	if err == nil {
+		defer func() { _ = hangUp(conn) }()
+		var there bool
+		if err = conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", w.space.root+".serving").Scan(&there); err == nil && there {
+			n, err = w.servingOf(ctx, conn)
+		}
+	}
+	return n, doing(err, "ask which generation of the warehouse serves")
+}
