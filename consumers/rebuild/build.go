@@ -83,6 +83,9 @@ func (j *Job) progress(ctx context.Context, w *work) (behind, end int64, err err
 	j.held = b.reason(late)
 	w.feed.pace.set(b.Options.Rate, j.held)
 	p.Throttled = w.feed.pace.throttled()
+	if j.heed.set(j.held); j.task != nil && !j.cutting.Load() {
+		p.Throttled = j.heed.why()
+	}
 	return behind, end, j.tell(ctx, p)
 }
 

@@ -32,5 +32,5 @@
 // The files in the order of reading: record.go (what is known of a sink's generations), parse.go (read from bytes of anybody), view.go and tail.go (the topic read to its
 // end and on), client.go (what a command does), log.go (what a process of the sink does), term.go (the leader's writing); host.go (what the sink gives), job.go (from state to state), ask.go
 // (requests), work.go (the generation beside), bronze.go (what the log does not have any more), build.go, verify.go, cutover.go, await.go, soak.go (the states), feasible.go (what is looked at first), recreated.go (topics that are others by now); feed.go (a generation being fed), letters.go, decisions.go and settle.go
-// (dead letters), pace.go and lagging.go (the throttle), metered.go and metrics.go, points.go.
+// (dead letters), pace.go, heed.go and lagging.go (the throttle), metered.go and metrics.go, points.go.
 package rebuild

@@ -48,13 +48,16 @@ type Job struct {
 	compared *compare.Comparison    // by the task
 	took     time.Duration          // that it took
 	awaited  atomic.Pointer[string] // whom the task waits for; nil for nobody
-	lag      *lagging
-	rate     rating
-	whole    average // of what is built
-	held     string  // why it waits since the last look; "" if it does not
-	told     time.Time
-	swaps    int       // that have failed
-	tried    time.Time // when the last of them did
+	heed     heed                   // of the task
+	// cutting says that both generations are brought to one cut, or have to go on while they are compared: nothing waits.
+	cutting atomic.Bool
+	lag     *lagging
+	rate    rating
+	whole   average // of what is built
+	held    string  // why it waits since the last look; "" if it does not
+	told    time.Time
+	swaps   int       // that have failed
+	tried   time.Time // when the last of them did
 }
 
 // Lead leads until ctx ends or this process is deposed.

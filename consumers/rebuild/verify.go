@@ -40,11 +40,13 @@ func (j *Job) verify(ctx context.Context) error {
 			return j.anew(err)
 		}
 		w.feed.pace.free()
+		j.cutting.Store(true)
 		rec, began := j.rec, time.Now()
 		j.task = begin(ctx, func(ctx context.Context) (err error) {
 			if j.compared = incomparable(); len(rec.Rebuild.Recreated) == 0 {
 				j.compared, err = j.compare(ctx, w, rec)
 			}
+			j.cutting.Store(true) // it comes up for the swap
 			if err == nil {
 				err = w.store.Prepare(ctx)
 			}
@@ -56,7 +58,11 @@ func (j *Job) verify(ctx context.Context) error {
 		})
 		return nil
 	case !j.task.ended():
-		w.feed.pace.free()
+		if j.cutting.Load() {
+			w.feed.pace.free()
+		} else {
+			w.feed.pace.set(0, j.held)
+		}
 		return j.sayAwaited(ctx)
 	}
 	err = j.task.err
@@ -145,6 +151,8 @@ func (j *Job) compare(ctx context.Context, w *work, rec Record) (c *compare.Comp
 	w.feed.consumer.Release()
 	two.OldProjections, two.NewProjections = old.Projections(), w.store.Projections()
 	two.LoadOld, two.LoadNew = shown(before), shown(after)
+	j.cutting.Store(!two.Old.Exact() || !two.New.Exact()) // keys that moved are loaded again until they are equal, for which both must go on
+	two.Old, two.New = heeding{two.Old, &j.heed}, heeding{two.New, &j.heed}
 	return compare.Generations(ctx, two)
 }
 

@@ -148,6 +148,8 @@ func inTheWay(r *rebuild.Rebuild, building bool, now time.Time) string {
 		return "nobody works on it since " + short(now.Sub(p.At).Round(time.Second)) + ": does the sink run?"
 	case r.Reason != "":
 		return "waits: " + r.Reason
+	case p.Throttled != "" && r.State == rebuild.Verifying:
+		return "slowly: " + p.Throttled
 	case building && p.Throttled != "":
 		return "waits: " + p.Throttled
 	}
