@@ -178,7 +178,7 @@ type run struct {
 	changed []ChangedColumn // as plan.changed; the last one is existence
 	wanted  map[string]Kind // keys that differ, to be shown
 	shown   map[string][]int
-	moved   map[string]bool // keys to be loaded again
+	moved   map[string]bool // keys to be loaded again: of one group, and so about Options.MaxKeys at most
 }
 
 func (r *run) compare(ctx context.Context) (*Compared, error) {
@@ -196,9 +196,9 @@ func (r *run) compare(ctx context.Context) (*Compared, error) {
 		if err := r.pair(ctx, group); err != nil {
 			return nil, err
 		}
-	}
-	if err := r.reload(ctx); err != nil {
-		return nil, err
+		if err := r.reload(ctx); err != nil { // group by group: no more keys move at a time than are paired
+			return nil, err
+		}
 	}
 	if err := r.tell(ctx); err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ const (
 // reload compares keys that differ in stores that cannot be read at one moment: from both again, until their versions are equal or patience ends.
 func (r *run) reload(ctx context.Context) error {
 	left := slices.Sorted(maps.Keys(r.moved))
+	clear(r.moved)
 	if len(left) == 0 {
 		return nil
 	}

@@ -123,11 +123,18 @@ func (h *headOf) run(ctx context.Context) (err error) {
 	return h.flush(ctx, h.until) // what stood between the last event and the beginning of the log were markers
 }
 
+// maxAside bounds the events of a partition that were put aside and are held in memory, in bytes of keys and values. Their number is bounded by maxDecisions.
+const maxAside = 256 << 20
+
 // readAside reads the events that were put aside and wait.
 func (h *headOf) readAside(ctx context.Context, from int64) error {
-	found := map[int64]*kgo.Record{}
+	found, bytes := map[int64]*kgo.Record{}, 0
 	err := consumers.ScanLetters(ctx, h.j.cfg.Kafka, h.j.cfg.Sink, func(l consumers.Letter) error {
 		if l.TopicPartition == h.tp && l.Offset >= from && l.Offset < h.until && h.w.decided.fate(h.tp, l.Offset) == dlq.FatePending {
+			if bytes += len(l.Record.Key) + len(l.Record.Value); bytes > maxAside {
+				return consumers.AsSystemic(fmt.Errorf("more than %d MiB of dead letters of %s/%d wait: redrive or discard them first (millrace dlq list --sink %s)",
+					maxAside>>20, h.tp.Topic, h.tp.Partition, h.j.cfg.Sink))
+			}
 			found[l.Offset] = l.Record
 		}
 		return nil

@@ -17,6 +17,8 @@ const (
 	maxReason      = 4000
 	maxGenerations = 16 // that exist at a time; there are two in a rebuild
 	maxDeclared    = 1000
+	maxOpen        = 1000 // requests that wait
+	maxAnswers     = 1000 // that are remembered
 )
 
 // recordKey and progressKey are the keys of the record and of the progress made since it was written. Requests and answers have their ids.

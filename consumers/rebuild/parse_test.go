@@ -2,6 +2,7 @@ package rebuild
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -144,4 +145,30 @@ func FuzzTheTopic(f *testing.F) {
 			t.Errorf("what was read cannot be written: %v", err)
 		}
 	})
+}
+
+// Anybody may write on the topic: requests that wait and answers that nobody waits for have a bound.
+func TestWhatIsRememberedOfATopicHasABound(t *testing.T) {
+	v := newView("warehouse")
+	for i := range maxAnswers + 10 {
+		id := fmt.Sprint("a", i)
+		if err := v.take(at(id, encoded(t, Answer{ID: id, OK: true}))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(v.answers) != maxAnswers || len(v.answered) != maxAnswers || v.answers["a9"] != nil || v.answers[fmt.Sprint("a", maxAnswers+9)] == nil {
+		t.Errorf("%d answers are remembered", len(v.answers))
+	}
+	for i := range maxOpen + 10 {
+		id := fmt.Sprint("q", i)
+		if err := v.take(at(id, encoded(t, Request{ID: id, Action: Pause}))); (err != nil) != (i >= maxOpen) {
+			t.Fatal(i, err)
+		}
+	}
+	if len(v.open) != maxOpen {
+		t.Errorf("%d requests wait", len(v.open))
+	}
+	if err := v.take(at("q3", encoded(t, Answer{ID: "q3", OK: true}))); err != nil || len(v.open) != maxOpen-1 {
+		t.Errorf("%d requests wait after an answer: %v", len(v.open), err)
+	}
 }

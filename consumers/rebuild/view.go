@@ -1,6 +1,7 @@
 package rebuild
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -13,10 +14,11 @@ type view struct {
 	record *Record
 	// broken is why what stands under the key record cannot be read, at an offset, where record is nil.
 	broken error
-	// open are the requests that are not answered, in the order in which they were put.
+	// open are the requests that are not answered, in the order in which they were put: maxOpen at most.
 	open []*asked
-	// answers are the answers that were read.
-	answers map[string]*Answer
+	// answers are the last maxAnswers that were read, in the order of answered: whoever has asked waits for one of the next.
+	answers  map[string]*Answer
+	answered []string
 	// left counts records that are none of ours.
 	left int64
 }
@@ -70,14 +72,29 @@ func (v *view) read(r *kgo.Record) error {
 	case err != nil:
 		return err
 	case q != nil:
+		if len(v.open) >= maxOpen {
+			return fmt.Errorf("%w: more than %d requests wait", errNotOurs, maxOpen)
+		}
 		if v.answers[q.ID] == nil && !slices.ContainsFunc(v.open, func(o *asked) bool { return o.ID == q.ID }) {
 			v.open = append(v.open, &asked{q, r.Offset})
 		}
 	default:
-		v.answers[a.ID] = a
+		v.remember(a)
 		v.open = slices.DeleteFunc(v.open, func(o *asked) bool { return o.ID == a.ID })
 	}
 	return nil
+}
+
+// remember keeps an answer in the place of the oldest one.
+func (v *view) remember(a *Answer) {
+	if v.answers[a.ID] == nil {
+		v.answered = append(v.answered, a.ID)
+	}
+	v.answers[a.ID] = a
+	if len(v.answered) > maxAnswers {
+		delete(v.answers, v.answered[0])
+		v.answered = v.answered[1:]
+	}
 }
 
 // progress puts a newer progress into the record.
