@@ -76,36 +76,36 @@ func (n Names) Of(generation int) Names { return Names{n.Prefix, generation} }
 func (n Names) Serving() string { return "{" + n.Prefix + "}:serving" }
 
 // All begins the names of everything that the generation holds.
-func (n Names) All() string { return n.name("") }
+func (n Names) All() string { return n.name("", "") }
 
-func (n Names) name(part string) string {
-	return "{" + n.Prefix + "}:" + strconv.Itoa(n.Generation) + ":" + part
+func (n Names) name(kind, key string) string {
+	return "{" + n.Prefix + "}:" + strconv.Itoa(n.Generation) + ":" + kind + key
 }
 
 // Value names the key that holds the cached value.
-func (n Names) Value(key string) string { return n.name("value:" + key) }
+func (n Names) Value(key string) string { return n.name("value:", key) }
 
 // Lease names the key that holds the token of a cached value's readers.
-func (n Names) Lease(key string) string { return n.name("lease:" + key) }
+func (n Names) Lease(key string) string { return n.name("lease:", key) }
 
 // Floor names the key that holds the least version of a row that may be filled in from a replica.
-func (n Names) Floor(key string) string { return n.name("floor:" + key) }
+func (n Names) Floor(key string) string { return n.name("floor:", key) }
 
 // State names the key that holds the state of an entity.
-func (n Names) State(entity, key string) string { return n.name("state:" + entity + ":" + key) }
+func (n Names) State(entity, key string) string { return n.name("state:"+entity+":", key) }
 
 // Partition names the hash that holds epoch, owner and position of a partition.
 func (n Names) Partition(topic string, partition int32) string {
-	return n.name("partition:" + topic + ":" + strconv.Itoa(int(partition)))
+	return n.name("partition:"+topic+":", strconv.Itoa(int(partition)))
 }
 
 // Quarantine names the hash of a partition's quarantined keys.
 func (n Names) Quarantine(topic string, partition int32) string {
-	return n.name("quarantine:" + topic + ":" + strconv.Itoa(int(partition)))
+	return n.name("quarantine:"+topic+":", strconv.Itoa(int(partition)))
 }
 
 // Partitions names the set of all partitions ever claimed.
-func (n Names) Partitions() string { return n.name("partitions") }
+func (n Names) Partitions() string { return n.name("partitions", "") }
 
 // Declarations names the hash of the digests of what the states were made by, by entity.
-func (n Names) Declarations() string { return n.name("declarations") }
+func (n Names) Declarations() string { return n.name("declarations", "") }

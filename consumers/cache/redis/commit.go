@@ -31,12 +31,15 @@ func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
 	// A script that was sent runs, whether or not somebody waits for it: we do.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.commitTimeout)
 	defer cancel()
-	for i, p := range parts {
-		last := i == len(parts)-1
-		if err := s.crashAt(i, last); err != nil {
+	calls, together := s.calls(c, parts, true), maxSent
+	if s.crash != nil {
+		together = 1
+	}
+	for i := 0; i < len(calls); i += together {
+		if err := s.crashAt(i, i == len(calls)-1); err != nil {
 			return err
 		}
-		if err := s.run(ctx, c, p, last); err != nil {
+		if err := s.send(ctx, c, calls[i:min(i+together, len(calls))]); err != nil {
 			return fmt.Errorf("commit %s/%d from %d to %d to redis: %w", c.Topic, c.Partition, c.From, c.Next, err)
 		}
 	}
@@ -46,7 +49,7 @@ func (s *Sink) Commit(ctx context.Context, c fold.Commit) error {
 // part is what one script call does, besides its checks.
 type part struct {
 	states   []string // names
-	contents []any    // of each state: version, bytes
+	contents []any    // of each state: its version in digits, and its bytes
 	cached   []string // names of values and leases
 	floors   []string // names
 	least    []any    // of each floor
@@ -61,13 +64,21 @@ func (s *Sink) void(p *part, key string, version int64) {
 	p.cached = append(p.cached, s.names.Value(key), s.names.Lease(key))
 	if version > 0 {
 		p.floors = append(p.floors, s.names.Floor(key))
-		p.least = append(p.least, fmt.Sprintf("%0*d", versionDigits, version))
+		p.least = append(p.least, appendVersion(nil, version))
 	}
+}
+
+// appendVersion appends a version in its digits.
+func appendVersion(b []byte, version int64) []byte {
+	const zeros = "0000000000000000000"
+	var room [20]byte
+	digits := strconv.AppendInt(room[:0], max(version, 0), 10)
+	return append(append(b, zeros[:versionDigits-len(digits)]...), digits...)
 }
 
 // plan cuts a batch into parts. Nothing is sent before all of it is known to be well-formed.
 func (s *Sink) plan(c fold.Commit) ([]*part, error) {
-	parts := []*part{{}}
+	parts, buf := []*part{{}}, []byte(nil)
 	room := func(keys, bytes int) *part {
 		p := parts[len(parts)-1]
 		if p.keys() > 0 && (p.keys()+keys > s.maxKeys || p.bytes+bytes > s.maxBytes) {
@@ -83,18 +94,22 @@ func (s *Sink) plan(c fold.Commit) ([]*part, error) {
 			return nil, fmt.Errorf("the cache does not hold %s", entity)
 		}
 		columns := projection.Columns()
-		for _, change := range c.Changes[entity] {
+		for i := range c.Changes[entity] {
+			change := &c.Changes[entity][i]
 			// The invalidations first: once the state is written, a repeat would not know them.
 			for _, key := range change.CacheKeys {
 				s.void(room(3, 3*len(key)), key, change.CacheVersion)
 			}
-			state, err := stored.Encode(columns, change.Stored)
-			if err != nil {
+			if cap(buf)-len(buf) < 1<<10 {
+				buf = make([]byte, 0, 64<<10) // the states before stay where they are
+			}
+			start, err := len(buf), error(nil)
+			if buf, err = stored.Append(appendVersion(buf, change.Version), columns, change.Stored); err != nil {
 				return nil, fmt.Errorf("%s %q: %w", entity, change.Key, err)
 			}
-			p := room(1, len(change.Key)+len(state))
+			p := room(1, len(change.Key)+len(buf)-start)
 			p.states = append(p.states, s.names.State(entity, change.Key))
-			p.contents = append(p.contents, fmt.Sprintf("%0*d", versionDigits, max(change.Version, 0)), state)
+			p.contents = append(p.contents, buf[start:len(buf):len(buf)])
 		}
 	}
 	// After the states: a mark that is lifted lets the key's next events pass.
@@ -121,51 +136,6 @@ func marksOf(c fold.Commit) map[string]string {
 		}
 	}
 	return marks
-}
-
-func (s *Sink) run(ctx context.Context, c fold.Commit, p *part, last bool) error {
-	s.mu.Lock()
-	owner := s.owners[c.TopicPartition]
-	s.mu.Unlock()
-	next := ""
-	if last {
-		next = strconv.FormatInt(c.Next, 10)
-	}
-	replace := ""
-	if c.Replace {
-		replace, next = "replace", "" // the position stays
-	}
-	keys := slices.Concat(s.partitionKeys(c.TopicPartition), []string{s.names.Serving()}, p.states, p.floors, p.cached)
-	args := slices.Concat([]any{c.Epoch, owner, c.From, next, len(p.states), len(p.marks) / 2, len(p.floors), s.pointer(), replace}, p.contents, p.marks, p.least)
-	reply, err := commitScript.Run(ctx, s.rdb, keys, args...).StringSlice()
-	if err != nil {
-		return classify(err)
-	}
-	if len(reply) != 2 {
-		return errReply
-	}
-	if reply[0] == "OK" {
-		s.sawPointer(reply[1])
-	}
-	return refusal(reply[0], reply[1], c, owner != "")
-}
-
-// refusal says what the script's verdict means.
-func refusal(verdict, stored string, c fold.Commit, claimed bool) error {
-	switch verdict {
-	case "OK":
-		return nil
-	case "FENCED":
-		return fmt.Errorf("epoch %d, stored %s: %w", c.Epoch, stored, consumers.ErrFenced)
-	case "POSITION":
-		return fmt.Errorf("stored position is %s: %w", stored, consumers.ErrPosition)
-	case "GONE":
-		if claimed {
-			return fmt.Errorf("redis has lost what we claimed: %w", consumers.ErrPosition) // claim anew, start anew
-		}
-		return fmt.Errorf("nobody has claimed it: %w", consumers.ErrFenced)
-	}
-	return errReply
 }
 
 // crashAt lets tests stop a Commit before part i.

@@ -17,6 +17,9 @@ var (
 	ErrDeclaration = errors.New("the cache's states were made by other declarations")
 )
 
+// errBefore passes by itself: the batch is tried again from its first part.
+var errBefore = errors.New("the part of the batch before was not carried out")
+
 // isDenied reports errors of who we are, which no retry mends.
 func isDenied(err error) bool { return redis.IsAuthError(err) || redis.IsPermissionError(err) }
 

@@ -27,8 +27,11 @@ type purged struct {
 // The order is what makes it hold. Values first: whoever fills the CDN again asks the application, which would still be served the old value by Redis. And
 // all of it before the states: once those are written, a repetition after a crash would not know the keys any more.
 func (s *Sink) purgeFirst(ctx context.Context, c fold.Commit) error {
+	if s.purger == nil {
+		return nil
+	}
 	keys, least := cacheKeys(c)
-	if s.purger == nil || len(keys) == 0 {
+	if len(keys) == 0 {
 		return nil
 	}
 	for rest := keys; len(rest) > 0; {
@@ -37,7 +40,7 @@ func (s *Sink) purgeFirst(ctx context.Context, c fold.Commit) error {
 		for _, key := range rest[:n] {
 			s.void(p, key, least[key])
 		}
-		if err := s.run(ctx, c, p, false); err != nil {
+		if err := s.send(ctx, c, s.calls(c, []*part{p}, false)); err != nil {
 			return fmt.Errorf("void values of %s/%d from %d in redis: %w", c.Topic, c.Partition, c.From, err)
 		}
 		rest = rest[n:]

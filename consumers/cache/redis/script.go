@@ -43,30 +43,33 @@ return {epoch, redis.call('HGET', KEYS[1], 'next') or '-1', redis.call('HGETALL'
 //	KEYS: partition hash, quarantine hash, pointer, names of states, names of floors, names of values and leases
 //	ARGV: epoch, owner's token ('' for any), from, next ('' if more parts follow), number of states, number of marks, number of floors,
 //	      the generation if it is known to serve ('' if not), 'replace' if states of an equal version are replaced,
-//	      of each state its version in 19 digits and its bytes, of each mark the key and what becomes of it (see marksOf),
+//	      the name of the part before that has to be done ('' for none), the name that this one leaves ('' for none),
+//	      of each state its version in 19 digits and its bytes behind it, of each mark the key and what becomes of it (see marksOf),
 //	      of each floor its version in 19 digits
-//	returns OK and the pointer; or GONE, FENCED, POSITION and what is stored
+//	returns OK and the pointer; or GONE, FENCED, POSITION, BEFORE and what is stored
 //
-// Promise 4: epoch and position are checked in the script that writes; nothing comes between.
+// Promise 4: epoch and position are checked in the script that writes; nothing comes between. Parts are sent without waiting for each other, and none does
+// anything unless the one before it is done.
 var commitScript = redis.NewScript(`
-local stored = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'next')
+local stored = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'next', 'part')
 if not stored[1] then return {'GONE', ''} end
 if stored[1] ~= ARGV[1] or (ARGV[2] ~= '' and stored[2] ~= ARGV[2]) then return {'FENCED', stored[1]} end
 if stored[3] and stored[3] ~= ARGV[3] then return {'POSITION', stored[3]} end
+if ARGV[10] ~= '' and stored[4] ~= ARGV[10] then return {'BEFORE', stored[4] or ''} end
 if ARGV[8] ~= '' then redis.call('SETNX', KEYS[3], ARGV[8]) end
 local states, marks, floors = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 for i = 0, floors - 1 do
-  local key, least = KEYS[4 + states + i], ARGV[10 + 2 * states + 2 * marks + i]
+  local key, least = KEYS[4 + states + i], ARGV[12 + states + 2 * marks + i]
   local have = redis.call('GET', key)
   if not have or have < least then redis.call('SET', key, least) end
 end
-for i = 4 + states + floors, #KEYS do redis.call('UNLINK', KEYS[i]) end
+for i = 4 + states + floors, #KEYS, 500 do redis.call('UNLINK', unpack(KEYS, i, math.min(i + 499, #KEYS))) end
 for i = 0, states - 1 do
-  local version, key = ARGV[10 + 2 * i], KEYS[4 + i]
-  local have = redis.call('GETRANGE', key, 0, 18)
-  if have == '' or have < version or (have == version and ARGV[9] ~= '') then redis.call('SET', key, version .. ARGV[11 + 2 * i]) end
+  local state, key = ARGV[12 + i], KEYS[4 + i]
+  local have, version = redis.call('GETRANGE', key, 0, 18), string.sub(state, 1, 19)
+  if have == '' or have < version or (have == version and ARGV[9] ~= '') then redis.call('SET', key, state) end
 end
-local first = 10 + 2 * states
+local first = 12 + states
 for i = 0, marks - 1 do
   local key, mark = ARGV[first + 2 * i], ARGV[first + 1 + 2 * i]
   local how, offset = string.sub(mark, 1, 1), string.sub(mark, 2)
@@ -74,6 +77,8 @@ for i = 0, marks - 1 do
   elseif how == '=' then redis.call('HSET', KEYS[2], key, offset)
   else redis.call('HSETNX', KEYS[2], key, offset) end
 end
+if ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'part', ARGV[11])
+elseif stored[4] then redis.call('HDEL', KEYS[1], 'part') end
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'next', ARGV[4]) end
 return {'OK', redis.call('GET', KEYS[3]) or ''}
 `)

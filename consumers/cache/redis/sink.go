@@ -4,8 +4,8 @@
 //
 //  1. One script checks the epoch and the position, deletes the values and voids the leases of a batch's cache keys, writes the
 //     states and moves the position: atomically, for a batch of ordinary size.
-//  2. A larger batch is cut into several scripts. Each checks epoch and position again, the position moves with the last. A state is
-//     never written before the cache keys of its change are invalidated, so a repeat after a crash invalidates what is missing and
+//  2. A larger batch is cut into several scripts. Each checks epoch and position again, and that the one before it was carried out; the position moves with
+//     the last. A state is never written before the cache keys of its change are invalidated, so a repeat after a crash invalidates what is missing and
 //     changes nothing else: states carry their version, and an older one does not replace a newer.
 //  3. A commit of a former owner changes nothing, even if Redis lost everything in between and counts epochs from 1 again: each claim
 //     leaves a random token as well.
@@ -19,7 +19,8 @@
 //
 //	sink.go    Config, Open, Check
 //	claim.go   Claim, Positions, Load
-//	commit.go  Commit: a batch -> operations -> scripts
+//	commit.go  Commit: a batch -> operations
+//	send.go    operations -> scripts, one behind the other
 //	snapshot.go, generation.go  all states, by SCAN; Serve and Remove
 //	purge.go   what is purged from caches before the application, first
 //	script.go  the Lua scripts

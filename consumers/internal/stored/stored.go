@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/consumers/fold"
@@ -20,15 +21,18 @@ const format = 1
 var errTruncated = errors.New("decode stored state: ends in the middle of a value")
 
 // Encode writes s. The values of an existing state must be of the given columns' kinds.
-func Encode(cols []projection.Column, s fold.Stored) ([]byte, error) {
+func Encode(cols []projection.Column, s fold.Stored) ([]byte, error) { return Append(nil, cols, s) }
+
+// Append is Encode behind what stands in b.
+func Append(b []byte, cols []projection.Column, s fold.Stored) ([]byte, error) {
 	var state []byte
 	if s.Exists {
 		var err error
 		if state, err = projection.EncodeState(cols, s.Values); err != nil {
-			return nil, err
+			return b, err
 		}
 	}
-	b := make([]byte, 0, 32+len(s.EventID)+len(state))
+	b = slices.Grow(b, 32+len(s.EventID)+len(state))
 	b = append(b, format, exists(s.Exists))
 	b = binary.AppendVarint(b, s.Version)
 	b = binary.AppendVarint(b, s.Time.Unix())
