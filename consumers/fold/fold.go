@@ -175,7 +175,7 @@ func (f *Fold) shareLocked() {
 
 // Reads implements consumers.FieldReader: what the projections read. One that does not tell (a method Reads of the same form) reads all.
 func (f *Fold) Reads(eventType string) (names []string, all bool) {
-	if _, keeps := f.cfg.Sink.(EventReader); keeps {
+	if r, tells := f.cfg.Sink.(EventReader); tells && r.ReadsEvents() {
 		return nil, true
 	}
 	for _, p := range f.cfg.Projections {

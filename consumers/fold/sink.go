@@ -69,10 +69,10 @@ type Sink interface {
 	Close() error
 }
 
-// EventReader is a Sink that reads the fields of Commit.Events. For it all fields are decoded at once, and not only those that the
+// EventReader is a Sink that says whether it reads the fields of Commit.Events. If it does, all fields are decoded at once, and not only those that the
 // projections read.
 type EventReader interface {
-	ReadsEvents()
+	ReadsEvents() bool
 }
 
 // Claim is what the owner of a partition starts from.

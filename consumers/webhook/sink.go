@@ -111,7 +111,7 @@ func New(cfg Config) (*Sink, error) {
 }
 
 // ReadsEvents implements fold.EventReader: bodies are made of all fields.
-func (s *Sink) ReadsEvents() {}
+func (s *Sink) ReadsEvents() bool { return true }
 
 // Claim implements fold.Sink.
 func (s *Sink) Claim(ctx context.Context, tp consumers.TopicPartition) (fold.Claim, error) {

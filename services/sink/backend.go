@@ -81,7 +81,9 @@ var kinds = map[string]kind{
 }
 
 func openDuckDB(cfg Config, _ Parts, projections []fold.Projection, logger *slog.Logger) (backend, error) {
-	w, err := duckdb.Open(duckdb.Config{Path: cfg.Path, Generation: cfg.generation, Projections: projections, Logger: logger, Registerer: cfg.metrics})
+	w, err := duckdb.Open(duckdb.Config{
+		Path: cfg.Path, Generation: cfg.generation, Bronze: warehouse.Bronze(cfg.Bronze), Projections: projections, Logger: logger, Registerer: cfg.metrics,
+	})
 	if err != nil {
 		return backend{}, fmt.Errorf("open the warehouse: %w", err)
 	}

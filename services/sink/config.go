@@ -17,6 +17,7 @@ import (
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/projection"
 	"github.com/millrace/millrace/consumers/search/opensearch"
+	"github.com/millrace/millrace/consumers/warehouse"
 	"github.com/millrace/millrace/consumers/warehouse/postgres"
 	"github.com/millrace/millrace/consumers/webhook"
 	"github.com/millrace/millrace/services/internal/conf"
@@ -48,7 +49,7 @@ type Config struct {
 	Compress bool `yaml:"compress"`
 	// Schema stands before the names of a postgres warehouse's schemas, so that several can live in one database. Default: nothing does.
 	Schema string `yaml:"schema"`
-	// Bronze says what a postgres warehouse keeps of events: json (payload and fields, the default), payload or off.
+	// Bronze says what a warehouse (duckdb, postgres) keeps of events: json (payload and fields, the default), payload or off.
 	Bronze string `yaml:"bronze"`
 	// Connections is the most connections to a postgres warehouse that write at a time. Default 8.
 	Connections int `yaml:"connections"`
@@ -171,8 +172,6 @@ func (c Config) postgresOnly() string {
 	switch {
 	case c.Schema != "":
 		return "schema"
-	case c.Bronze != "":
-		return "bronze"
 	case c.Connections != 0:
 		return "connections"
 	}
@@ -181,7 +180,7 @@ func (c Config) postgresOnly() string {
 
 // KeepsEvents says whether the sink has a use for topics without any projection.
 func (c Config) KeepsEvents() bool {
-	return kinds[c.Kind].bronze && c.Bronze != string(postgres.BronzeOff)
+	return kinds[c.Kind].bronze && c.Bronze != string(warehouse.BronzeOff)
 }
 
 // Role is what the sink is for; "" for an unknown kind.
@@ -244,6 +243,8 @@ func (c Config) Check() error {
 		return wrong("batch_events", "%d is outside 1..%d", c.BatchEvents, maxBatchEvents)
 	case c.SessionTimeout < 0:
 		return wrong("session_timeout", "%v is below 0", c.SessionTimeout)
+	case c.Bronze != "" && k.role != Warehouse:
+		return wrong("bronze", "is for warehouses")
 	case c.Kind != "postgres" && c.postgresOnly() != "":
 		return wrong(c.postgresOnly(), "is for postgres")
 	case c.Connections < 0 || c.Connections > maxConnections:
@@ -262,7 +263,7 @@ func (c Config) Check() error {
 	if err := postgres.CheckSchema(c.Schema); err != nil {
 		return &ConfigError{"schema", err}
 	}
-	if err := postgres.CheckBronze(postgres.Bronze(c.Bronze)); err != nil {
+	if err := warehouse.CheckBronze(warehouse.Bronze(c.Bronze)); err != nil {
 		return &ConfigError{"bronze", err}
 	}
 	if k.check != nil {

@@ -23,6 +23,9 @@ func TestCheck(t *testing.T) {
 		want string // the error; "" for none
 	}{
 		{Config{Name: "a", Kind: "duckdb", Path: "w.duckdb", Topics: []string{"t"}}, ""},
+		{Config{Name: "a", Kind: "duckdb", Path: "w.duckdb", Entities: []string{"order"}, Bronze: "off"}, ""},
+		{Config{Name: "a", Kind: "duckdb", Path: "w.duckdb", Bronze: "all"}, `bronze: "all" is none of json, payload, off`},
+		{Config{Name: "a", Kind: "bleve", Path: "s", Bronze: "off"}, "bronze: is for warehouses"},
 		{Config{Name: "a", Kind: "bleve", Path: "s", Entities: []string{"order"}, BatchEvents: 1, SessionTimeout: time.Second}, ""},
 		{Config{Name: "a", Kind: "redis", URL: "redis://h:1/2", Prefix: "p:"}, ""},
 		{Config{Name: "a", Kind: "opensearch", URL: "https://h:9200", IndexPrefix: "shop", Password: "x", RefreshInterval: -1}, ""},

@@ -85,6 +85,9 @@ func keptOf(tp consumers.TopicPartition, row []driver.Value) *warehouse.Kept {
 	return k
 }
 
+// ReadsEvents implements fold.EventReader: bronze holds every field, unless Config.Bronze says otherwise.
+func (w *Warehouse) ReadsEvents() bool { return w.cfg.Bronze == warehouse.BronzeJSON }
+
 // Kept implements fold.EventKeeper.
 func (w *Warehouse) Kept(ctx context.Context) (map[consumers.TopicPartition]fold.Kept, error) {
 	out := map[consumers.TopicPartition]fold.Kept{}

@@ -26,9 +26,6 @@ var (
 	_ warehouse.Querier = (*Warehouse)(nil)
 )
 
-// ReadsEvents implements fold.EventReader: bronze holds every field.
-func (*Warehouse) ReadsEvents() {}
-
 // Config says where the warehouse is and what it holds.
 type Config struct {
 	// Path is the database file; its folder is made if it is not there. Required. DuckDB keeps PATH.wal and PATH.tmp beside it.
@@ -36,6 +33,8 @@ type Config struct {
 	// Generation is the number of the build, from 1. Each has a file of its own: PATH is that of the first, and of the second PATH with .g2 before its
 	// ending (warehouse.g2.duckdb). Default 1.
 	Generation int
+	// Bronze says what is kept of events. Default warehouse.BronzeJSON.
+	Bronze warehouse.Bronze
 	// Projections are the entities with a silver table. Events of topics without one are kept in bronze.
 	Projections []fold.Projection
 	// MemoryBytes is what DuckDB may use for its buffers, queries included. Default 256 MiB.
@@ -58,6 +57,9 @@ type Config struct {
 func (c Config) WithDefaults() Config {
 	if c.Generation == 0 {
 		c.Generation = 1
+	}
+	if c.Bronze == "" {
+		c.Bronze = warehouse.BronzeJSON
 	}
 	if c.MemoryBytes == 0 {
 		c.MemoryBytes = 256 << 20
@@ -105,6 +107,9 @@ func (c Config) validate() error {
 	}
 	if c.Generation < 0 {
 		return fmt.Errorf("duckdb: Generation is %d; they are numbered from 1", c.Generation)
+	}
+	if err := warehouse.CheckBronze(c.Bronze); err != nil {
+		return fmt.Errorf("duckdb: Bronze: %w", err)
 	}
 	if c.MemoryBytes < 64<<20 {
 		return fmt.Errorf("duckdb: MemoryBytes is %d, below 64 MiB", c.MemoryBytes)

@@ -28,14 +28,14 @@ var (
 // insertBronze takes headers and data as text, which DuckDB turns into JSON faster than the driver does.
 const insertBronze = `INSERT INTO bronze.events SELECT * FROM stage`
 
-// bronzeRows are the events as they came.
-func bronzeRows(events []consumers.Event) [][]driver.Value {
+// bronzeRows are the events as they came, with their fields or without.
+func bronzeRows(events []consumers.Event, fields bool) [][]driver.Value {
 	rows := make([][]driver.Value, len(events))
 	var text []byte
 	for i := range events {
 		ev := &events[i]
 		var data driver.Value
-		if decoded, _ := ev.Values(); decoded != nil || ev.Fields() != nil {
+		if decoded, _ := ev.Values(); fields && (decoded != nil || ev.Fields() != nil) {
 			text = projection.AppendEventJSON(text[:0], ev)
 			data = string(text)
 		}

@@ -37,6 +37,9 @@ func (*Warehouse) Positions(context.Context) (map[consumers.TopicPartition]int64
 	return nil, consumers.AsSystemic(ErrNoCgo)
 }
 
+// ReadsEvents returns false.
+func (*Warehouse) ReadsEvents() bool { return false }
+
 // Query returns ErrNoCgo.
 func (*Warehouse) Query(context.Context, string, warehouse.Limits) (*warehouse.Result, error) {
 	return nil, ErrNoCgo

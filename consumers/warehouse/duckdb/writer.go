@@ -14,6 +14,7 @@ import (
 
 	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
+	"github.com/millrace/millrace/consumers/warehouse"
 )
 
 // writer is the one goroutine that changes the file. What it takes from the queue it finishes: a caller whose context ends before
@@ -84,7 +85,9 @@ func (w *Warehouse) Commit(ctx context.Context, c fold.Commit) error {
 // convert turns a batch into rows, in the lane that brings it.
 func (w *Warehouse) convert(c fold.Commit) (*request, error) {
 	r := &request{tp: c.TopicPartition, commit: &c, silver: map[string][]change{}, done: make(chan struct{})}
-	r.bronze = bronzeRows(c.Events)
+	if w.cfg.Bronze != warehouse.BronzeOff {
+		r.bronze = bronzeRows(c.Events, w.cfg.Bronze == warehouse.BronzeJSON)
+	}
 	for entity, changes := range c.Changes {
 		t := w.tables[entity]
 		if t == nil {

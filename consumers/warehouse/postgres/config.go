@@ -23,15 +23,15 @@ var (
 )
 
 // Bronze says what is kept of events.
-type Bronze string
+type Bronze = warehouse.Bronze
 
 const (
 	// BronzeJSON keeps every event with its fields as JSON beside the payload.
-	BronzeJSON Bronze = "json"
+	BronzeJSON = warehouse.BronzeJSON
 	// BronzePayload keeps every event without its fields: the payload is the Avro binary.
-	BronzePayload Bronze = "payload"
+	BronzePayload = warehouse.BronzePayload
 	// BronzeOff keeps no events.
-	BronzeOff Bronze = "off"
+	BronzeOff = warehouse.BronzeOff
 )
 
 // Config says where the warehouse is and what it holds.
@@ -110,15 +110,6 @@ func CheckSchema(name string) error {
 	return nil
 }
 
-// CheckBronze says what is wrong with a Config.Bronze.
-func CheckBronze(b Bronze) error {
-	switch b {
-	case "", BronzeJSON, BronzePayload, BronzeOff:
-		return nil
-	}
-	return fmt.Errorf("%q is none of json, payload, off", b)
-}
-
 func (c Config) validate() error {
 	if err := CheckURL(c.URL); err != nil {
 		return fmt.Errorf("postgres: URL: %w", err)
@@ -126,7 +117,7 @@ func (c Config) validate() error {
 	if err := CheckSchema(c.Schema); err != nil {
 		return fmt.Errorf("postgres: Schema: %w", err)
 	}
-	if err := CheckBronze(c.Bronze); err != nil {
+	if err := warehouse.CheckBronze(c.Bronze); err != nil {
 		return fmt.Errorf("postgres: Bronze: %w", err)
 	}
 	if c.Generation < 0 || c.Connections < 0 || c.MaxQueries < 0 || c.ConnectTimeout < 0 || c.CommitTimeout < 0 || c.ClaimPatience < 0 || c.ServePatience < 0 {
