@@ -58,6 +58,7 @@ var sinkCases = []benchCase[*sinkRig]{
 	{"bronze", "Postgres, every event, and Debezium", (*sinkRig).bronzeCase},
 	{"guard", "Postgres, with the exactly-once guard and without", (*sinkRig).guardCase},
 	{"duckdb", "DuckDB, every event and the newest states", (*sinkRig).duckdbCase},
+	{"duckdb-silver", "DuckDB, the newest states alone", (*sinkRig).duckdbSilverCase},
 	{"opensearch", "OpenSearch, with one lane", func(r *sinkRig, ctx context.Context) error { return r.openSearchCase(ctx, 1) }},
 	{"opensearch3", "the same with three lanes", func(r *sinkRig, ctx context.Context) error { return r.openSearchCase(ctx, 3) }},
 	{"bleve", "an embedded search index", (*sinkRig).bleveCase},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"path/filepath"
+	"slices"
 	"time"
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
@@ -17,26 +18,16 @@ import (
 // mergeBatch is how many events the ceiling of MERGE takes at a time: its cost is per batch, and more than this gains little.
 const mergeBatch = 50_000
 
-// duckdbCase measures DuckDB with three lanes: events alone, and events and newest states together, for a warehouse in DuckDB always
-// keeps its events.
+// duckdbCase measures DuckDB with three lanes: events alone, and events and newest states together, as a warehouse in DuckDB keeps them
+// unless it is told otherwise.
 func (r *sinkRig) duckdbCase(ctx context.Context) error {
-	if err := r.warmSinks(ctx); err != nil {
-		return err
-	}
-	n := r.opts.Events
-	t, err := r.sales(ctx, 3, n)
-	if err != nil {
-		return err
-	}
 	bronze, both := r.report.in("DuckDB bronze, 3 lanes"), r.report.in("DuckDB silver and bronze, 3 lanes")
-	r.report.Versions["duckdb-go"] = moduleVersion("github.com/duckdb/duckdb-go/v2")
-	for rep := range r.opts.Reps {
-		r.say("DuckDB, %d of %d", rep+1, r.opts.Reps)
+	return r.duckReps(ctx, func(t saleTopic) error {
 		events, err := r.drainDuckDB(ctx, t, "")
 		if err != nil {
 			return err
 		}
-		appended, err := r.duckCeiling(ctx, n, true, false)
+		appended, err := r.duckCeiling(ctx, t.n, true, false)
 		if err != nil {
 			return err
 		}
@@ -47,30 +38,77 @@ func (r *sinkRig) duckdbCase(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		merged, err := r.duckCeiling(ctx, n, false, true)
+		merged, err := r.duckCeiling(ctx, t.n, false, true)
 		if err != nil {
 			return err
 		}
 		together := 1 / (1/appended + 1/merged)
-		both.row("part of MERGE alone, bronze being written as well", "", states.rate/merged, atLeast(0.55))
+		both.row("part of MERGE alone, bronze being written as well", "", states.rate/merged)
 		both.row("part of Appender and MERGE one after the other", "", states.rate/together)
 		both.sinkRows(states, mostDuckDB)
 		both.row("ceiling: MERGE of 50,000 from memory", "1/s", merged)
 		both.row("ceiling: Appender, then MERGE", "1/s", together)
 		r.say("bronze %s/s, %.2f of the Appender; with silver %s/s, %.2f of MERGE, %.2f of both", thousands(int64(events.rate)), events.rate/appended,
 			thousands(int64(states.rate)), states.rate/merged, states.rate/together)
+		return nil
+	})
+}
+
+// duckdbSilverCase measures DuckDB with three lanes, and no events kept.
+func (r *sinkRig) duckdbSilverCase(ctx context.Context) error {
+	c := r.report.in("DuckDB silver, 3 lanes")
+	return r.duckReps(ctx, func(t saleTopic) error {
+		d, err := r.drainDuckDB(ctx, t, declareAll, bronzeOff)
+		if err != nil {
+			return err
+		}
+		merged, err := r.duckCeiling(ctx, t.n, false, true)
+		if err != nil {
+			return err
+		}
+		c.row("part of MERGE", "", d.rate/merged, atLeast(0.55))
+		c.sinkRows(d, mostDuckDB)
+		c.row("ceiling: MERGE of 50,000 from memory", "1/s", merged)
+		r.say("silver %s/s, %.2f of MERGE", thousands(int64(d.rate)), d.rate/merged)
+		return nil
+	})
+}
+
+// duckReps fills a topic and measures it as often as is asked for.
+func (r *sinkRig) duckReps(ctx context.Context, one func(t saleTopic) error) error {
+	if err := r.warmSinks(ctx); err != nil {
+		return err
+	}
+	t, err := r.sales(ctx, 3, r.opts.Events)
+	if err != nil {
+		return err
+	}
+	r.report.Versions["duckdb-go"] = moduleVersion("github.com/duckdb/duckdb-go/v2")
+	for rep := range r.opts.Reps {
+		r.say("DuckDB, %d of %d", rep+1, r.opts.Reps)
+		if err := one(t); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (r *sinkRig) drainDuckDB(ctx context.Context, t saleTopic, declare string) (sinkDrained, error) {
+// bronzeOff is the line of a sink's configuration by which it keeps no events.
+const bronzeOff = "bronze: off"
+
+func (r *sinkRig) drainDuckDB(ctx context.Context, t saleTopic, declare string, lines ...string) (sinkDrained, error) {
 	r.runs++
 	path := filepath.Join(r.dir, fmt.Sprintf("warehouse_%d.duckdb", r.runs))
-	d, err := r.drainSink(ctx, sinkSetup{topic: t, lines: []string{"kind: duckdb", fmt.Sprintf("path: %q", path)}, declare: declare})
+	lines = append(lines, "kind: duckdb", fmt.Sprintf("path: %q", path))
+	d, err := r.drainSink(ctx, sinkSetup{topic: t, lines: lines, declare: declare})
 	if err != nil {
 		return d, err
 	}
-	if err := duckHolds(path, "SELECT count(*), sum(seq)::BIGINT FROM bronze.events", t.n, t.n*(t.n+1)/2); err != nil || declare == "" {
+	events, offsets := t.n, t.n*(t.n+1)/2
+	if slices.Contains(lines, bronzeOff) {
+		events, offsets = 0, 0
+	}
+	if err := duckHolds(path, "SELECT count(*), coalesce(sum(seq), 0)::BIGINT FROM bronze.events", events, offsets); err != nil || declare == "" {
 		return d, errors.Join(err, removeAll(path))
 	}
 	_, keys, sum := latest(t.n)

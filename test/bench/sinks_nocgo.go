@@ -11,6 +11,8 @@ const noDuckDB = "this program was built without cgo, and DuckDB needs it"
 
 func (r *sinkRig) duckdbCase(context.Context) error { return errors.New(noDuckDB) }
 
-func (r *sinkRig) drainDuckDB(context.Context, saleTopic, string) (sinkDrained, error) {
+func (r *sinkRig) duckdbSilverCase(context.Context) error { return errors.New(noDuckDB) }
+
+func (r *sinkRig) drainDuckDB(context.Context, saleTopic, string, ...string) (sinkDrained, error) {
 	return sinkDrained{}, errors.New(noDuckDB)
 }

@@ -1,7 +1,8 @@
 // Package duckdb keeps the warehouse in a DuckDB file: bronze, silver, positions, and read-only SQL over them.
 //
 //	bronze.events          every event as it came: topic, partition, "offset", key, type, event_id, seq, event_time, schema_id,
-//	                       headers and data as JSON, payload (the Avro binary); _headers where JSON does not tell the headers byte for byte
+//	                       headers and data as JSON, payload (the Avro binary); _headers where JSON does not tell the headers byte for byte.
+//	                       Config.Bronze leaves data out, or all of it
 //	silver.ENTITY          a view: one row for each entity that exists: _key, the declared columns, _version, _event_time
 //	silver_base.*          the tables behind it, named ENTITY_ and the beginning of the declaration's digest;
 //	                       deleted entities stay as stubs with _deleted, so that a late event does not bring them back
