@@ -16,6 +16,9 @@ type Host interface {
 	Stopped(number int) error
 	// Open opens a generation beside the others. One that this process has open already is shared. building says that nobody reads it, for it is being made.
 	Open(ctx context.Context, number int, g *Generation, building bool) (Store, error)
+	// Remove removes a generation that cannot be opened any more: its declarations need what the schemas do not have, or somebody has removed a part of it. What does not serve has to go all
+	// the same.
+	Remove(ctx context.Context, number int, g *Generation) error
 	// Offer hands over a store and its feed, which become the host's with the record that says that this generation serves. Until then they are the Job's, which may take the
 	// offer back: false says that it comes too late.
 	Offer(number int, s Store, f *Feed)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/internal/crashpoint"
 )
@@ -53,6 +54,13 @@ func (j *Job) retire(ctx context.Context) error {
 
 func (j *Job) remove(ctx context.Context, n int) (err error) {
 	s, err := j.open(ctx, n, true)
+	if err != nil && consumers.Classify(err) == consumers.Systemic {
+		j.log.Warn("a generation that cannot be opened is removed without a look at it", "generation", n, "err", err)
+		if other := j.cfg.Host.Remove(ctx, n, j.rec.Generations[n]); other != nil {
+			return errors.Join(err, other)
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}

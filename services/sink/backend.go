@@ -57,7 +57,9 @@ type kind struct {
 	missing error
 	// serving asks the store itself which generation serves, and makes nothing; 0 if it has none. nil: it cannot be asked.
 	serving func(ctx context.Context, cfg Config) (int, error)
-	open    func(cfg Config, parts Parts, projections []fold.Projection, logger *slog.Logger) (backend, error)
+	// remove removes a generation of these entities without opening it; nil: it has to be opened.
+	remove func(ctx context.Context, cfg Config, generation int, entities []string) error
+	open   func(cfg Config, parts Parts, projections []fold.Projection, logger *slog.Logger) (backend, error)
 }
 
 // backend is an open store.
@@ -72,11 +74,11 @@ func (b backend) Close() error { return b.sink.Close() }
 var _ io.Closer = backend{}
 
 var kinds = map[string]kind{
-	"duckdb":     {role: Warehouse, needs: "path", bronze: true, serves: "sql", missing: noDuckDB, open: openDuckDB, serving: servingDuckDB},
-	"bleve":      {role: Search, needs: "path", serves: "search", open: openBleve, serving: servingBleve},
-	"opensearch": {role: Search, needs: "url", serves: "search", check: checkOpenSearch, open: openOpenSearch, serving: servingOpenSearch},
-	"postgres":   {role: Warehouse, needs: "url", bronze: true, serves: "sql", check: checkPostgres, open: openPostgres, serving: servingPostgres},
-	"redis":      {role: Cache, needs: "url", check: checkRedis, open: openRedis, serving: servingRedis},
+	"duckdb":     {role: Warehouse, needs: "path", bronze: true, serves: "sql", missing: noDuckDB, open: openDuckDB, serving: servingDuckDB, remove: removeDuckDB},
+	"bleve":      {role: Search, needs: "path", serves: "search", open: openBleve, serving: servingBleve, remove: removeBleve},
+	"opensearch": {role: Search, needs: "url", serves: "search", check: checkOpenSearch, open: openOpenSearch, serving: servingOpenSearch, remove: removeOpenSearch},
+	"postgres":   {role: Warehouse, needs: "url", bronze: true, serves: "sql", check: checkPostgres, open: openPostgres, serving: servingPostgres, remove: removePostgres},
+	"redis":      {role: Cache, needs: "url", check: checkRedis, open: openRedis, serving: servingRedis, remove: removeRedis},
 	"webhook":    {role: Webhook, needs: "url", bronze: true, check: checkWebhook, open: openWebhook},
 }
 

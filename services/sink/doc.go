@@ -4,7 +4,7 @@
 //	backend.go   the kinds of backend
 //	sink.go      New, Run and what an operator sees
 //	live.go      the generation that serves: which one the record says, fed, and replaced while it answers
-//	lost.go      which generation serves where no record says it
+//	lost.go      which generation serves where no record says it; what nobody can open is removed
 //	store.go     generations that are open, each once in a process
 //	host.go      the sink as the leader of its rebuilds sees it
 //	start.go     where a webhook begins

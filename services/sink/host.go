@@ -2,6 +2,9 @@ package sink
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/millrace/millrace/consumers/rebuild"
 )
@@ -60,6 +63,16 @@ func (h host) Open(_ context.Context, number int, g *rebuild.Generation, buildin
 		return nil, err
 	}
 	return st, nil
+}
+
+// Remove implements rebuild.Host.
+func (h host) Remove(ctx context.Context, number int, g *rebuild.Generation) error {
+	cfg := h.v.s.cfg
+	remove := kinds[cfg.Kind].remove
+	if remove == nil {
+		return fmt.Errorf("a store of kind %s has to be opened to be removed", cfg.Kind)
+	}
+	return remove(ctx, cfg, number, slices.Sorted(maps.Keys(g.Digests)))
 }
 
 // Offer implements rebuild.Host.

@@ -55,3 +55,27 @@ func servingOpenSearch(ctx context.Context, cfg Config) (int, error) {
 	}
 	return opensearch.ServingGeneration(ctx, opensearch.Config{URL: cfg.URL, Username: cfg.Username, Password: cfg.Password, TLS: secure, Prefix: cfg.IndexPrefix})
 }
+
+func removeDuckDB(_ context.Context, cfg Config, generation int, _ []string) error {
+	return duckdb.RemoveGeneration(cfg.Path, generation)
+}
+
+func removeBleve(_ context.Context, cfg Config, generation int, _ []string) error {
+	return bleve.RemoveGeneration(cfg.Path, generation)
+}
+
+func removePostgres(ctx context.Context, cfg Config, generation int, _ []string) error {
+	return postgres.RemoveGeneration(ctx, postgres.Config{URL: cfg.URL, Schema: cfg.Schema, Generation: generation})
+}
+
+func removeRedis(ctx context.Context, cfg Config, generation int, _ []string) error {
+	return redis.RemoveGeneration(ctx, cfg.URL, cfg.Prefix, generation)
+}
+
+func removeOpenSearch(ctx context.Context, cfg Config, generation int, entities []string) error {
+	secure, err := cfg.TLS.Config()
+	if err != nil {
+		return consumers.AsSystemic(fmt.Errorf("remove search indices: tls: %w", err))
+	}
+	return opensearch.RemoveGeneration(ctx, opensearch.Config{URL: cfg.URL, Username: cfg.Username, Password: cfg.Password, TLS: secure, Prefix: cfg.IndexPrefix, Generation: generation}, entities)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -207,4 +208,18 @@ func ServingGeneration(ctx context.Context, url, prefix string) (n int, err erro
 		return 0, fmt.Errorf("ask which generation of cache %s serves: %w", names.Prefix, err)
 	}
 	return n, nil
+}
+
+// RemoveGeneration removes a generation that nobody can open any more, for its declarations are gone; see Remove.
+func RemoveGeneration(ctx context.Context, url, prefix string, generation int) (err error) {
+	names, err := cache.Names{Prefix: prefix, Generation: generation}.WithDefaults()
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	rdb, err := cache.Dial(url)
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	defer func() { err = errors.Join(err, rdb.Close()) }()
+	return (&Sink{names: names, rdb: rdb, removeRate: defaultRemoveRate, log: slog.New(slog.DiscardHandler)}).Remove(ctx)
 }

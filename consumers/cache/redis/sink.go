@@ -131,13 +131,16 @@ func Open(cfg Config) (*Sink, error) {
 		s.commitTimeout = 10 * time.Second
 	}
 	if s.removeRate <= 0 {
-		s.removeRate = 20_000
+		s.removeRate = defaultRemoveRate
 	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
 	return s, nil
 }
+
+// defaultRemoveRate is Config.RemoveRate where that is not set.
+const defaultRemoveRate = 20_000
 
 // Close closes the connections.
 func (s *Sink) Close() error {

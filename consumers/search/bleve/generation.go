@@ -146,3 +146,24 @@ func ServingGeneration(path string) (int, error) {
 	}
 	return n, nil
 }
+
+// RemoveGeneration removes a generation that nobody can open any more, for its declarations are gone; see Sink.Remove.
+func RemoveGeneration(path string, generation int) error {
+	at := place{path, generation}
+	serving, err := at.serving()
+	if err == nil && serving == generation {
+		err = fold.ErrServing
+	}
+	if err == nil {
+		if _, err = os.Stat(at.dir()); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	if err == nil {
+		err = at.remove(func(string) error { return nil })
+	}
+	if err != nil {
+		return fmt.Errorf("remove generation %d of search index %s: %w", generation, path, err)
+	}
+	return nil
+}

@@ -220,3 +220,21 @@ func ServingGeneration(ctx context.Context, cfg Config) (int, error) {
 	}
 	return now.generation(), nil
 }
+
+// RemoveGeneration removes a generation of these entities that nobody can open any more, for its declarations are gone; see Remove.
+func RemoveGeneration(ctx context.Context, cfg Config, entities []string) error {
+	cfg = cfg.WithDefaults()
+	cl, err := newClient(cfg)
+	if err != nil {
+		return fmt.Errorf("opensearch: %w", err)
+	}
+	defer cl.close()
+	s := &Sink{cfg: cfg, log: cfg.Logger, client: cl, names: names{prefix: cfg.Prefix, generation: cfg.Generation}, layouts: map[string]*layout{}}
+	for _, entity := range entities {
+		s.layouts[entity] = &layout{index: s.names.index(entity)}
+	}
+	if err := s.remove(ctx); err != nil {
+		return fmt.Errorf("remove generation %d of %s: %w", cfg.Generation, cfg.Prefix, classify(err))
+	}
+	return nil
+}

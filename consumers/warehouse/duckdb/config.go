@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/consumers"
 	"github.com/millrace/millrace/consumers/fold"
 	"github.com/millrace/millrace/consumers/warehouse"
 )
@@ -155,3 +156,18 @@ var globbed = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
 // ErrSeveral says that there are files of several generations.
 var ErrSeveral = errors.New("there are files of several generations")
+
+// removed are the files of a warehouse in the order in which they go, by their ends. The database goes last: while it is there, whoever opens it finds it in order and can go on removing; a log
+// without its database would be taken for that of the next one.
+var removed = []string{".wal", ".tmp", ""}
+
+// RemoveGeneration removes the files of a generation that nobody can open any more, for its declarations are gone. Which one serves is the caller's care.
+func RemoveGeneration(path string, generation int) error {
+	file := Config{Path: path, Generation: generation}.file()
+	for _, suffix := range removed {
+		if err := os.RemoveAll(file + suffix); err != nil {
+			return consumers.AsSystemic(fmt.Errorf("remove warehouse %s: %w", file, err))
+		}
+	}
+	return nil
+}

@@ -21,13 +21,12 @@ func (w *Warehouse) Serve(ctx context.Context) error {
 }
 
 // Remove implements fold.Generational: it closes the file and deletes it with what DuckDB keeps beside it. Which generation serves is not known here, and the
-// caller's care. The database goes last: while it is there, whoever opens it finds it in order and can go on removing; a log without its database would
-// be taken for that of the next one.
+// caller's care.
 func (w *Warehouse) Remove(context.Context) error {
 	if err := w.Close(); err != nil {
 		return doing(err, "close warehouse %s", w.cfg.file())
 	}
-	for _, suffix := range []string{".wal", ".tmp", ""} {
+	for _, suffix := range removed {
 		if err := w.at("remove" + suffix); err != nil {
 			return err
 		}

@@ -87,3 +87,10 @@ func (w *Warehouse) ownTables() string {
 		UNION ALL SELECT 3, 'DROP SCHEMA ' || n.oid::regnamespace FROM pg_namespace n WHERE n.oid IN (to_regnamespace(%[1]s), to_regnamespace(%[2]s), to_regnamespace(%[3]s))
 		) AS drops ORDER BY nth, what`, literal(s.base), literal(s.bronzeBase), literal(s.millrace))
 }
+
+// RemoveGeneration removes a generation that nobody can open any more, for its declarations are gone; see Remove.
+func RemoveGeneration(ctx context.Context, cfg Config) error {
+	cfg = cfg.WithDefaults()
+	w := &Warehouse{cfg: cfg, space: spaceOf(cfg.Schema, cfg.Generation)}
+	return w.Remove(ctx)
+}
