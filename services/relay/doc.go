@@ -27,7 +27,7 @@
 //	loop.go, flight.go     poll, publish: the heart
 //	flush.go               nothing is committed that Postgres has not flushed
 //	prefetch.go            the next page is read while this one is published; patient.go: none is waited for for ever
-//	frame.go, headers.go   rows become records; target.go remembers the last topic, firstuse.go takes one that none went to before
+//	frame.go, headers.go   rows become records; timetext.go writes their times; target.go remembers the last topic, firstuse.go takes one that none went to before
 //	schemaids.go           schemas become registry ids
 //	partition.go, batch.go where a record goes, and what it is made in
 //	lines.go, parked.go    what cannot be published, and what must wait behind it; readparked.go, parkedindex.go list it

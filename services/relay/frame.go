@@ -47,6 +47,10 @@ type framer struct {
 	encoder *encoder
 	// spare is a batch to be used again; nil if there is none.
 	spare *batch
+	// times and kind are texts of the event before.
+	times    timeText
+	kind     string
+	kindText []byte
 }
 
 // batch returns an empty batch, one that was recycled if it will do.

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -80,10 +79,10 @@ func (f *framer) appendHeaders(b *batch, e *store.Event, seq int64, writer []pai
 	h := b.headers[len(b.headers):]
 	h = append(h, kgo.RecordHeader{Key: headerID, Value: b.uuid(e.EventID)})
 	if !f.cfg.CompactHeaders {
-		h = append(h, kgo.RecordHeader{Key: headerType, Value: b.text(e.Type)}, kgo.RecordHeader{Key: headerSource, Value: f.source})
+		h = append(h, kgo.RecordHeader{Key: headerType, Value: f.typeText(e.Type)}, kgo.RecordHeader{Key: headerSource, Value: f.source})
 	}
 	if !f.cfg.CompactHeaders || exactTime {
-		h = append(h, kgo.RecordHeader{Key: headerTime, Value: b.time(e.OccurredAt)})
+		h = append(h, kgo.RecordHeader{Key: headerTime, Value: b.keep(f.times.append(b.room(timeTextMost), e.OccurredAt))})
 	}
 	h = append(h, kgo.RecordHeader{Key: headerSeq, Value: b.decimal(seq)})
 	for _, p := range writer {
@@ -93,25 +92,17 @@ func (f *framer) appendHeaders(b *batch, e *store.Event, seq int64, writer []pai
 	return h[:len(h):len(h)]
 }
 
+// typeText is an event's type as bytes that nobody changes; most events are of the type of the one before.
+func (f *framer) typeText(name string) []byte {
+	if name != f.kind || f.kindText == nil {
+		f.kind, f.kindText = strings.Clone(name), []byte(name)
+	}
+	return f.kindText
+}
+
 func (b *batch) uuid(id uuid.UUID) []byte {
 	text, _ := id.MarshalText() // never fails
 	return b.keep(append(b.room(len(text)), text...))
 }
 
-func (b *batch) time(t time.Time) []byte {
-	return b.keep(sane(t).AppendFormat(b.room(len(time.RFC3339Nano)), time.RFC3339Nano))
-}
-
 func (b *batch) decimal(n int64) []byte { return b.keep(strconv.AppendInt(b.room(20), n, 10)) }
-
-// sane brings a time into the years 1 to 9999, which are all that RFC 3339 can say; Postgres knows more.
-func sane(t time.Time) time.Time {
-	t = t.UTC()
-	switch y := t.Year(); {
-	case y < 1:
-		return time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
-	case y > 9999:
-		return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-	}
-	return t
-}

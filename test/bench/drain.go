@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -169,19 +168,4 @@ func (r *rig) drainRows(n int64, d drained, made produced, read float64) {
 	c.row("ceiling: bare read", "1/s", read)
 	c.row("cores busy with other things", "", d.others)
 	r.say("%s events/s, %.2f of the produce ceiling (%s/s), %.2f s CPU per million", thousands(int64(d.rate)), d.rate/made.rate, thousands(int64(made.rate)), d.cpu)
-}
-
-// warmUp lets the broker compile what it will run, and takes the sample for the ceiling. What it measures is thrown away.
-func (r *rig) warmUp(ctx context.Context) error {
-	if r.opts.Warmup == 0 || r.warm {
-		return nil
-	}
-	r.warm = true
-	r.say("warm-up: %s events", thousands(r.opts.Warmup))
-	return r.drainOnce(ctx, "warmup", r.opts.Warmup, func(*site, drained) error {
-		if _, err := r.produceCeiling(ctx, r.opts.Warmup); err != nil {
-			return fmt.Errorf("warm-up: %w", err)
-		}
-		return nil
-	})
 }
