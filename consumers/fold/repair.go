@@ -10,6 +10,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/consumers"
+	"github.com/millrace/millrace/internal/crashpoint"
+)
+
+// Points at which a test can have the process killed (internal/crashpoint).
+const (
+	pointFolded   = "repair-folded"   // keys are folded anew, and the store holds what it held
+	pointReplaced = "repair-replaced" // the store holds what they make, and nobody has an answer
 )
 
 var _ consumers.Repairer = (*Fold)(nil)
@@ -132,9 +139,11 @@ func (m *mending) commit(ctx context.Context) error {
 	if len(c.Changes) == 0 {
 		return nil
 	}
+	crashpoint.Reach(pointFolded)
 	if err := m.f.cfg.Sink.Commit(ctx, c); err != nil {
 		return unsure(fmt.Errorf("commit what was folded anew of %s/%d: %w", m.Topic, m.Partition, err))
 	}
+	crashpoint.Reach(pointReplaced)
 	return nil
 }
 

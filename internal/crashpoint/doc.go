@@ -6,5 +6,5 @@
 //	MILLRACE_CRASH_POINT=produced:3    SIGKILL when the point is reached for the third time
 //	MILLRACE_FREEZE_POINT=fence:2      SIGSTOP when it is reached for the second time; SIGCONT lets it go on
 //
-// The points have their names in points.go of services/relay and consumers/rebuild.
+// The points have their names in points.go of services/relay and consumers/rebuild, and in consumers/fold/repair.go.
 package crashpoint

@@ -8,6 +8,7 @@
 //	rollout_test.go  a changed field is planned, refused, accepted, swapped in and rolled back
 //	crash_test.go    the process is killed in every state
 //	readers_test.go  a report that reads for long, in one transaction
+//	repair_test.go   keys folded anew by a process that is killed
 //	failed_test.go   poison, a log without its beginning, nobody who could do it
 //	purge_test.go    side effects
 //	readme_test.go   the walk-through of README.md, typed
