@@ -14,6 +14,7 @@ type ahead struct {
 	first, next int64 // the offset of the first record, and the one behind the last
 	records     int
 	bytes       int
+	usual       int   // how many events the batch before had
 	run         int   // counts what was dropped: what is decoded for an earlier run is nobody's
 	busy        bool  // records are being decoded
 	stuck       bool  // one cannot be decoded for now; what came before it need not wait
@@ -32,7 +33,7 @@ func (a *ahead) full(cfg Config) bool {
 func (a *ahead) held() bool { return a.stuck || a.err != nil }
 
 // reset begins the next batch.
-func (a *ahead) reset() { a.events, a.records, a.bytes = nil, 0, 0 }
+func (a *ahead) reset() { a.usual, a.events, a.records, a.bytes = len(a.events), nil, 0, 0 }
 
 // drop forgets what is decoded, and what is being decoded as well.
 func (a *ahead) drop() { *a = ahead{run: a.run + 1, busy: a.busy} }
@@ -83,7 +84,7 @@ func (l *lane) begin() (records []*kgo.Record, run int) {
 		return nil, 0
 	}
 	if a.events == nil {
-		a.events = make([]Event, 0, min(len(l.buf), cfg.BatchEvents))
+		a.events = make([]Event, 0, min(max(len(l.buf), a.usual), cfg.BatchEvents))
 	}
 	records = slices.Clone(l.buf[:n])
 	clear(l.buf[:n]) // what the buffer's array still points to is not freed

@@ -75,7 +75,7 @@ type Config struct {
 	Topics []string `yaml:"topics"`
 	// Entities are the entities that are kept. Default: every entity of Topics; without Topics, every entity.
 	Entities []string `yaml:"entities"`
-	// BatchEvents is the most events applied at once. Default 5000; 20,000 for duckdb; 500 for a webhook, which after a crash repeats at most a batch a partition.
+	// BatchEvents is the most events applied at once. Default 5000; 10,000 for postgres, 20,000 for duckdb; 500 for a webhook, which after a crash repeats at most a batch a partition.
 	BatchEvents int `yaml:"batch_events"`
 	// StateCache bounds the states that the process remembers beside the store, over all its partitions. Default 48MiB; less keeps
 	// memory down, more saves loads where keys come again after a while.
@@ -126,12 +126,17 @@ const webhookBatch = 500
 // duckdbBatch is the default of BatchEvents for duckdb: what a MERGE and a commit cost hardly depends on how much is in them.
 const duckdbBatch = 20_000
 
+// postgresBatch is the default of BatchEvents for postgres: of more events more have one key, and more rows one page, which spares the server work.
+const postgresBatch = 10_000
+
 func (c Config) batchEvents() int {
 	switch {
 	case c.BatchEvents == 0 && c.Role() == Webhook:
 		return webhookBatch
 	case c.BatchEvents == 0 && c.Kind == "duckdb":
 		return duckdbBatch
+	case c.BatchEvents == 0 && c.Kind == "postgres":
+		return postgresBatch
 	}
 	return c.BatchEvents
 }
@@ -146,6 +151,9 @@ func (c Config) bounds(cfg *consumers.Config) {
 	}
 	cfg.BatchBytes = min(cfg.BatchEvents*eventBytes, maxBatchBytes)
 	cfg.LaneRecords, cfg.LaneBytes = 2*cfg.BatchEvents, 2*cfg.BatchBytes
+	if c.Kind == "postgres" { // its lanes write at the same time: what waits in one need not keep it busy alone
+		cfg.LaneRecords, cfg.LaneBytes = cfg.BatchEvents, cfg.BatchBytes
+	}
 }
 
 // maxBatchBytes is the most bytes that a batch is given room for.

@@ -79,13 +79,16 @@ func (r *sinkRig) silverCase(ctx context.Context, lanes int) error {
 		if err != nil {
 			return err
 		}
+		before := r.sinkUsage(r.postgres.PID())
 		ceiling, err := r.silverCeiling(ctx, lanes, n)
 		if err != nil {
 			return err
 		}
+		server := r.sinkUsage(r.postgres.PID()).server - before.server
 		c.row("part of the ceiling", "", d.rate/ceiling, atLeast(0.7))
 		c.sinkRows(d, mostSink)
 		c.row("ceiling: COPY and upsert from memory", "1/s", ceiling)
+		c.row("ceiling: CPU per million of the server", "s", perMillion(server, n))
 		r.say("%s events/s, %.2f of the ceiling (%s/s)", thousands(int64(d.rate)), d.rate/ceiling, thousands(int64(ceiling)))
 		if lanes > 1 {
 			if err := r.peerSink(ctx, c, t, d.rate, true, atLeast(2.5)); err != nil {
