@@ -164,7 +164,7 @@ const embeddedSession = 10 * time.Second
 
 // sessionTimeout is the one to use; 0 means Kafka's default.
 func (c Config) sessionTimeout() time.Duration {
-	if c.SessionTimeout == 0 && kinds[c.Kind].needs == "path" {
+	if c.SessionTimeout == 0 && c.Embedded() {
 		return embeddedSession
 	}
 	return c.SessionTimeout
@@ -193,6 +193,9 @@ func (c Config) KeepsEvents() bool {
 
 // Role is what the sink is for; "" for an unknown kind.
 func (c Config) Role() Role { return kinds[c.Kind].role }
+
+// Embedded says whether the store is in the sink's own process, as DuckDB and bleve are.
+func (c Config) Embedded() bool { return kinds[c.Kind].needs == "path" }
 
 // DeadLetterTopic is the topic of a sink's dead letters.
 func DeadLetterTopic(name string) string { return consumers.DeadLetterTopic(name) }
