@@ -421,6 +421,31 @@ func TestStatesThatMoveAreLoadedUntilTheirVersionsAreEqual(t *testing.T) {
 	}
 }
 
+// Keys that move are loaded again before the next ones are paired, each once: what is remembered of them has the bound of what is paired.
+func TestKeysThatMoveAreLoadedGroupByGroup(t *testing.T) {
+	now := filled(1500, seeded(t))
+	now.inexact = true
+	old := now.clone()
+	for i := range old.rows["order"] {
+		old.rows["order"][i].Version++ // all of them have moved
+	}
+	in := two(old, now, orders(), orders())
+	in.Options.MaxKeys = 100
+	in.LoadNew = old.load
+	most, asked := int64(0), 0
+	in.LoadOld = func(ctx context.Context, entity string, keys []string) (map[string]fold.Stored, error) {
+		most, asked = max(most, int64(len(keys))), asked+len(keys)
+		return old.load(ctx, entity, keys)
+	}
+	c := compared(t, in)
+	if e := c.Entities["order"]; !c.Equal || e.Different != 0 || e.Moved != 1500 {
+		t.Errorf("%+v", e)
+	}
+	if asked != 1500 || most > in.Options.MaxKeys {
+		t.Errorf("%d keys were loaded, %d at a time", asked, most)
+	}
+}
+
 func TestAReadingThatBreaksOffIsAnError(t *testing.T) {
 	old := filled(10, seeded(t))
 	in := two(old, old.clone(), orders(), orders())

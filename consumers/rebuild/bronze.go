@@ -126,21 +126,36 @@ func (h *headOf) run(ctx context.Context) (err error) {
 // maxAside bounds the events of a partition that were put aside and are held in memory, in bytes of keys and values. Their number is bounded by maxDecisions.
 const maxAside = 256 << 20
 
+// asides are events that were put aside, by offset.
+type asides struct {
+	records map[int64]*kgo.Record
+	bytes   int
+}
+
+// add keeps an event, once however often it is on the dead-letter topic.
+func (a *asides) add(offset int64, r *kgo.Record) error {
+	a.bytes += len(r.Key) + len(r.Value)
+	if former := a.records[offset]; former != nil {
+		a.bytes -= len(former.Key) + len(former.Value)
+	}
+	if a.bytes > maxAside {
+		return consumers.AsSystemic(fmt.Errorf("more than %d MiB of its dead letters wait: redrive or discard them first (millrace dlq list)", maxAside>>20))
+	}
+	a.records[offset] = r
+	return nil
+}
+
 // readAside reads the events that were put aside and wait.
 func (h *headOf) readAside(ctx context.Context, from int64) error {
-	found, bytes := map[int64]*kgo.Record{}, 0
+	found := asides{records: map[int64]*kgo.Record{}}
 	err := consumers.ScanLetters(ctx, h.j.cfg.Kafka, h.j.cfg.Sink, func(l consumers.Letter) error {
 		if l.TopicPartition == h.tp && l.Offset >= from && l.Offset < h.until && h.w.decided.fate(h.tp, l.Offset) == dlq.FatePending {
-			if bytes += len(l.Record.Key) + len(l.Record.Value); bytes > maxAside {
-				return consumers.AsSystemic(fmt.Errorf("more than %d MiB of dead letters of %s/%d wait: redrive or discard them first (millrace dlq list --sink %s)",
-					maxAside>>20, h.tp.Topic, h.tp.Partition, h.j.cfg.Sink))
-			}
-			found[l.Offset] = l.Record
+			return found.add(l.Offset, l.Record)
 		}
 		return nil
 	})
-	for _, offset := range slices.Sorted(maps.Keys(found)) {
-		r := *found[offset]
+	for _, offset := range slices.Sorted(maps.Keys(found.records)) {
+		r := *found.records[offset]
 		r.Topic, r.Partition, r.Offset = h.tp.Topic, h.tp.Partition, offset
 		h.aside = append(h.aside, &r)
 	}
