@@ -19,7 +19,7 @@
 //	silent_test.go    servers that take connections and say nothing, a stranger's lock
 //	demo_test.go      millrace demo, to its end and interrupted
 //	gold_test.go      SQL models, built by sinks and by commands
-//	nocgo_test.go     the binary without cgo
+//	nocgo_test.go     the binary without cgo; terminal_linux_test.go: on a terminal
 //
 // The example domain is a post office, in testdata/post; no other package knows it.
 package e2e
