@@ -124,15 +124,29 @@ func (j *Job) fence(ctx context.Context, w *work) error {
 			}
 		}
 		crashpoint.Reach(pointFenced)
-		at, err := old.Sink().Positions(ctx)
+		behind, err := lags(ctx, j.adm, old, j.cfg.Topics)
 		if err != nil {
 			return err
 		}
+		seen := seenBy(behind)
 		for _, topic := range j.gone(w) {
-			maps.DeleteFunc(at, func(tp consumers.TopicPartition, _ int64) bool { return tp.Topic == topic })
+			maps.DeleteFunc(seen, func(tp consumers.TopicPartition, _ int64) bool { return tp.Topic == topic })
 		}
-		return waitFor(ctx, w.store.Sink(), at)
+		return waitFor(ctx, w.store.Sink(), seen)
 	})
+}
+
+// seenBy is how far readers of a generation may have seen that was fenced before it was asked how far it is behind: to the end of each topic. A store without transactions writes states and then its
+// position; of a batch that was cut off it shows the states. Whoever wrote them had looked at the fence before, so that they come from before the end.
+func seenBy(behind []consumers.Lag) map[consumers.TopicPartition]int64 {
+	seen := map[consumers.TopicPartition]int64{}
+	for _, l := range behind {
+		seen[l.TopicPartition] = max(l.Position, 0)
+		if l.End > l.Start { // where there is nothing to read no position comes to the end
+			seen[l.TopicPartition] = max(l.Position, l.End)
+		}
+	}
+	return seen
 }
 
 // partitions are all that a generation may be fed from.
