@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -73,6 +74,41 @@ func TestPromise8_WhatIsDecidedDuringARebuildIsFollowed(t *testing.T) {
 	}
 	if a, b := len(old.Events(v.topic)), len(now.Events(v.topic)); a != b {
 		t.Errorf("%d events are kept, before %d", b, a)
+	}
+	v.marked(now, "account-3")
+}
+
+// Promise 8: nor is what is decided lost when both generations were equal, and readers are about to be moved.
+func TestPromise8_WhatIsDecidedBehindAComparisonIsFollowed(t *testing.T) {
+	t.Parallel()
+	v := newVault(t)
+	long := &readers{}
+	long.come()
+	v.tap(&taps{await: long.await})
+	v.open(100)
+	v.bad("account-1")
+	v.bad("account-2")
+	v.open(200)
+	v.run(v.cfg, v.declare(""))
+	v.applied(v.generation(1, ""))
+	v.recorded()
+	v.settle(dlq.Filter{Key: "account-2"})
+	v.bad("account-3")
+	v.ask(rebuild.Start, nil)
+	v.until("it waits for the report", func(rec rebuild.Record) bool {
+		return rec.Rebuild != nil && rec.Rebuild.State == rebuild.Verifying && strings.Contains(rec.Rebuild.Reason, "a long report")
+	})
+	v.settle(dlq.Filter{Key: "account-1"})
+	long.leave()
+	v.inState(rebuild.Soaking)
+	old, now := v.generation(1, ""), v.generation(2, "")
+	v.open(100)
+	v.applied(old)
+	v.applied(now)
+	for key, want := range old.States("account") {
+		if got := now.States("account")[key]; got.Version != want.Version {
+			t.Errorf("%s has version %d, before %d", key, got.Version, want.Version)
+		}
 	}
 	v.marked(now, "account-3")
 }
