@@ -37,6 +37,14 @@ func (r *readers) await(ctx context.Context, _ int, tell func(string)) error {
 	}
 }
 
+// heldUpByReport waits until both generations are compared, and a long report keeps readers from being moved.
+func (v *vault) heldUpByReport() {
+	v.t.Helper()
+	v.until("it waits for the report", func(rec rebuild.Record) bool {
+		return rec.Rebuild != nil && rec.Rebuild.State == rebuild.Verifying && strings.Contains(rec.Rebuild.Reason, "a long report")
+	})
+}
+
 // Promise 8: readers see what comes, however long one of them keeps the swap waiting: it is waited for before the generation that serves is fenced, there and back. The record says for whom.
 func TestPromise8_WhoReadsForLongIsWaitedForBeforeTheFence(t *testing.T) {
 	t.Parallel()
@@ -49,9 +57,7 @@ func TestPromise8_WhoReadsForLongIsWaitedForBeforeTheFence(t *testing.T) {
 	v.applied(v.generation(1, ""))
 	v.recorded()
 	v.ask(rebuild.Start, nil)
-	v.until("it waits for the report", func(rec rebuild.Record) bool {
-		return rec.Rebuild != nil && rec.Rebuild.State == rebuild.Verifying && strings.Contains(rec.Rebuild.Reason, "a long report")
-	})
+	v.heldUpByReport()
 	v.fed(1)
 	v.fed(2)
 	long.leave()

@@ -3,7 +3,6 @@ package sink
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"testing"
 
@@ -103,9 +102,7 @@ func TestPromise8_WhatABatchThatWasCutOffHasShownIsThereWhenReadersAreMoved(t *t
 	v.applied(v.generation(1, ""))
 	v.recorded()
 	v.ask(rebuild.Start, nil)
-	v.until("it waits for the report", func(rec rebuild.Record) bool {
-		return rec.Rebuild != nil && rec.Rebuild.State == rebuild.Verifying && strings.Contains(rec.Rebuild.Reason, "a long report")
-	})
+	v.heldUpByReport()
 	c.begin()
 	v.open(50)
 	v.until("a batch is cut off", func(rebuild.Record) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -95,9 +94,7 @@ func TestPromise8_WhatIsDecidedBehindAComparisonIsFollowed(t *testing.T) {
 	v.settle(dlq.Filter{Key: "account-2"})
 	v.bad("account-3")
 	v.ask(rebuild.Start, nil)
-	v.until("it waits for the report", func(rec rebuild.Record) bool {
-		return rec.Rebuild != nil && rec.Rebuild.State == rebuild.Verifying && strings.Contains(rec.Rebuild.Reason, "a long report")
-	})
+	v.heldUpByReport()
 	v.settle(dlq.Filter{Key: "account-1"})
 	long.leave()
 	v.inState(rebuild.Soaking)

@@ -13,7 +13,7 @@ import (
 
 // A broker's JVM compiles what it has run some ten thousand times. A drain of a million events is some hundred requests and
 // transactions: after six million events its compilers still took 0.4 to 0.8 s of CPU in each million, and none beside the produce ceiling,
-// which needs less of the broker. So a warm-up has requests as well as bytes, as many as a broker sees in a minute of work.
+// which needs less of the broker. So a warm-up has requests as well as bytes.
 const (
 	warmRequests     = 150_000 // of one record each
 	warmTransactions = 15_000  // of one record each
